@@ -187,7 +187,7 @@ cdef class AlertBook:
             if word.ranked is not None:
                 word.compare(state.count)
         self._reserve(state.count)
-        # Rows that change one by one are touched.
+        # A row that changes alone is touched, and looked at for that.
         if state.changes.all_changed > self.place:
             self.is_settled = False
         self.place = state.changes.end
@@ -195,7 +195,7 @@ cdef class AlertBook:
         self._bind(state)
         self._look_at(state, self.rows, found)
         self._look_at(state, self.timed, found)
-        # Until then every word has looked at every active row.
+        # When the windows move, every word has now looked at every active row.
         self.is_settled |= is_moved
         found.sort()
         now = <double>(state.now_ns - state.table.day.start)

@@ -104,7 +104,8 @@ cdef class Word:
                 if program.depends or program.event_count:
                     return False
                 continue
-            # These remember when a condition was true: it must be an event of a word that needs a touch.
+            # These remember when they last looked at a condition that was true. Of a plain condition that may be now; of
+            # an event it is when its word looked, which must be one that needs a touch.
             if program.length != 1 or not program.event_count:
                 return False
             used = self.uses[program.instructions[0].first]

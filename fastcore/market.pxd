@@ -8,6 +8,13 @@ from fastcore.ranked_list cimport ListUpdate, RankedList
 from fastcore.wire cimport Writer
 
 
+# What has to follow before the market goes on or is written.
+cdef enum Due:
+    NOTHING = 0
+    REFRESH = 1         # after a watermark: its lists and alerts
+    ALERTS = 2          # after refresh_lists()
+
+
 cdef class Market:
     cdef readonly MarketState state
     cdef readonly unsigned int epoch
@@ -16,14 +23,14 @@ cdef class Market:
     cdef AlertBook alert_book
     cdef readonly list alert_events         # of the last refresh, in order
     cdef size_t[2] written                  # bytes of the last snapshot without baselines, and with them
-    cdef bint are_alerts_due                # refresh_lists() was not followed by refresh_alerts() yet
+    cdef Due due
     cdef bint is_now                        # derived columns and workspace are those of the last frame
 
     cpdef bint take(self, const unsigned char[::1] frame) except -1
     cpdef list refresh(self)
     cpdef list refresh_lists(self)
     cpdef int refresh_alerts(self) except -1
-    cdef int _check_alerts(self) except -1
+    cdef int _check_refreshed(self) except -1
     cpdef ListUpdate refresh_scan(self, RankedList scan)
     cdef Moment moment(self)
     cdef int bring_to_now(self) except -1

@@ -87,7 +87,7 @@ cdef class Market:
         """
         if frame is None:
             raise TypeError("frame: expected an encoded Frame, was None")
-        self._check_alerts()
+        self._check_refreshed()
         cdef Cursor cursor = cursor_of(&frame[0] if frame.shape[0] else NULL, frame.shape[0])
         cdef Field field
         cdef Field position
@@ -111,6 +111,8 @@ cdef class Market:
         self.state.apply(frame)
         if filters.data != NULL:
             self.book.set_filters(filters.data, filters.length)
+        if is_watermark:
+            self.due = Due.REFRESH
         return is_watermark
 
     cpdef list refresh(self):
@@ -125,22 +127,28 @@ cdef class Market:
     cpdef list refresh_lists(self):
         """The same without the alerts, which refresh_alerts() looks for before anything else changes the market."""
         cdef Moment moment
+        cdef list updates
+        if self.due == Due.ALERTS:
+            self._check_refreshed()
         self.bring_to_now()
         moment = self.moment()
         self.alert_events = []
-        self.are_alerts_due = True
-        return self.book.refresh(self.state, &moment)
+        updates = self.book.refresh(self.state, &moment)
+        self.due = Due.ALERTS
+        return updates
 
     cpdef int refresh_alerts(self) except -1:
         """`alert_events` are from now on those of the watermark whose lists have just been refreshed."""
-        if self.are_alerts_due:
-            self.are_alerts_due = False
+        if self.due == Due.ALERTS:
+            self.due = Due.NOTHING
             self.alert_events = self.alert_book.refresh(self.state, self.book)
         return 0
 
-    cdef int _check_alerts(self) except -1:
-        if self.are_alerts_due:
+    cdef int _check_refreshed(self) except -1:
+        if self.due == Due.ALERTS:
             raise ValueError(f"expected refresh_alerts() first, after refresh_lists() at {self.epoch}/{self.sequence}")
+        if self.due == Due.REFRESH:
+            raise ValueError(f"expected refresh() first, after the watermark at {self.epoch}/{self.sequence}")
         return 0
 
     cdef int _take_position(self, const unsigned char* data, size_t length) except -1:
@@ -358,7 +366,7 @@ cdef class Market:
 
     cdef int _write(self, Writer* writer, bint with_baselines) except -1:
         cdef size_t begin
-        self._check_alerts()
+        self._check_refreshed()
         write_varint_field(writer, 1, self.epoch)
         write_varint_field(writer, 2, self.sequence)
         begin = begin_message(writer, 3)
@@ -414,7 +422,7 @@ cdef class Market:
 
     def hash(self):
         """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""
-        self._check_alerts()
+        self._check_refreshed()
         return self.book.hash(self.state.hash(), self.state)
 
 

@@ -35,7 +35,7 @@ TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
 
 
 class ListListener(Protocol):
-    """Is called after what was published is in the streams, and there are the watermark's alerts.
+    """Is called after what was published is in the streams, and once the watermark's alerts have been found.
 
     Its methods may not wait, and should be brief.
     """

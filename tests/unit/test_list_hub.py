@@ -1,6 +1,7 @@
 """A watermark's lists go out first; its alerts, and whoever records what changed, come next, before another frame."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from tradeul.v1 import scanner_pb2
@@ -122,13 +123,19 @@ async def test_a_subscriber_is_written_to_before_the_alerts_are_looked_for() -> 
     assert at_settling[tape.sequence] == ["B"]
 
 
-async def test_a_reader_that_is_cancelled_settles_what_it_has_applied() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_reader_that_is_cancelled_settles_what_it_has_applied(fails: bool) -> None:
     tape = Tape(["A", "B"])
     hub = ListHub(ScannerCore(load_lists()), measures_lag=False)
+
+    def settle() -> None:
+        hub.settle()
+        if fails and reading.cancelling():
+            raise FrameError("a defect")
+
     async with ScriptedSequencer(tape) as sequencer, asyncio.timeout(20):
         sequencer.send(*tape.opening(), tape.alert_rules(UP), tape.trades({"A": 101.0}), tape.watermark())
-        reader = FrameReader(f"127.0.0.1:{sequencer.port}", hub, "test", settle=hub.settle)
-        reading = asyncio.create_task(reader.run())
+        reading = asyncio.create_task(FrameReader(f"127.0.0.1:{sequencer.port}", hub, "test", settle=settle).run())
         await hub.until_current()
         listener = Listener(hub.core)
         hub.listeners.append(listener)
@@ -142,6 +149,7 @@ async def test_a_reader_that_is_cancelled_settles_what_it_has_applied() -> None:
             assert listener.seen == []
             reading.cancel()
             await asyncio.wait([reading])
+            assert reading.cancelled()
             await messages.aclose()
     assert [symbols for _, _, symbols in listener.seen] == [["A"]]
 
@@ -154,12 +162,16 @@ def test_a_market_whose_alerts_were_not_looked_for_cannot_go_on() -> None:
             each.apply(frame)
     for frame in (tape.trades({"A": 102.0}), tape.watermark()):
         market.take(frame)
+    following = tape.trades({"A": 103.0})
+    uses: list[Callable[[], object]] = [lambda: market.take(following), market.to_bytes, market.hash]
+    for use in uses:
+        with pytest.raises(ValueError, match=rf"expected refresh\(\) first, .* at {EPOCH}/8"):
+            use()
     for frame in (twin_tape.trades({"A": 102.0}), twin_tape.watermark()):
         expected = twin.apply(frame)
     updates = market.refresh_lists()
     assert [update.message for update in updates] == [update.message for update in expected]
-    following = tape.trades({"A": 103.0})
-    for use in (lambda: market.take(following), market.to_bytes, market.hash):
+    for use in (*uses, market.refresh_lists):
         with pytest.raises(ValueError, match=rf"expected refresh_alerts\(\) first, .* at {EPOCH}/8"):
             use()
     # Reading it changes nothing.

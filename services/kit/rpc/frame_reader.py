@@ -6,6 +6,7 @@ while nothing comes of it.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -164,15 +165,19 @@ class FrameReader:
 
     async def _handle(self, message: bytes) -> str | None:
         """Takes one response, and lets the sink do what it has put off, also when that fails or is cancelled."""
+        if self._settle is None:
+            return self._take(message)
         try:
             end = self._take(message)
-            if self._settle is not None:
-                for _ in range(TURNS_BEFORE_SETTLING):
-                    await asyncio.sleep(0)
-            return end
-        finally:
-            if self._settle is not None:
+            for _ in range(TURNS_BEFORE_SETTLING):
+                await asyncio.sleep(0)
+        except BaseException:
+            # Why this ends counts, a cancellation above all.
+            with contextlib.suppress(FrameError):
                 self._settle()
+            raise
+        self._settle()
+        return end
 
     def _take(self, message: bytes) -> str | None:
         """Handles one response; returns why to end the connection, None to continue."""

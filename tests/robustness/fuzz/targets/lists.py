@@ -4,6 +4,7 @@ The first message is a RankedList, those that follow are ListDeltas. What both t
 fields only, change by change and as one.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -80,19 +81,25 @@ def run(data: bytes) -> None:
 
 def alone(data: bytes) -> None:
     parts = parts_of(data)
+    if (first := next(parts, None)) is None:
+        return
     shown = ListRows("list")
     try:
-        if (first := next(parts, None)) is None:
-            return
-        show(first, ranked_list_json)
         shown.load(first)
-        for part in parts:
-            membership_changes(part)
-            NUMBERS.entries(part)
-            shown.apply(part)
-            show(part, list_delta_json)
-    except (ListHole, ValueError):
+    except ValueError:
         return
+    show(first, ranked_list_json)
+    for part in parts:
+        for read in (membership_changes, NUMBERS.entries):
+            with contextlib.suppress(ValueError):
+                read(part)
+        try:
+            encoded = shown.apply(part)
+        except (ListHole, ValueError):
+            return
+        for each in encoded:
+            msgspec.json.decode(each)
+        show(part, list_delta_json)
 
 
 def check_entries(part: bytes, delta: scanner_pb2.ListDelta | None) -> None:
