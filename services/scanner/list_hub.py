@@ -114,6 +114,11 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         else:
             self._notify(frame, updates)
 
+    @property
+    def is_settled(self) -> bool:
+        """False for the moment between a watermark's lists and its alerts."""
+        return self._unsettled is None
+
     def settle(self) -> None:
         """Does what the last watermark still needs, if anything: its alerts, then the listeners. Raises FrameError."""
         if self._unsettled is None:

@@ -87,10 +87,10 @@ class RunningReplay:
         self.recorder = recorder
 
     async def until_time(self, time_ns: int) -> None:
-        """Waits until the lists stand as at that time."""
+        """Waits until the lists stand as at that time, and the alerts have been found."""
+        hub, sequencer = self.scanner.hub, self.data_ingest.parts.sequencer
         async with asyncio.timeout(WAIT_SECONDS):
-            sequencer = self.data_ingest.parts.sequencer
-            while not (self._now_ns() >= time_ns and self.scanner.hub.position == sequencer.position):
+            while not (self._now_ns() >= time_ns and hub.position == sequencer.position and hub.is_settled):
                 await asyncio.sleep(POLL_SECONDS)
 
     def rows(self, name: str) -> list[tuple[str, float]]:

@@ -79,9 +79,9 @@ class RunningScanner:
         return answer
 
     async def until_at(self, sequencer: ScriptedSequencer) -> None:
-        """Waits until it has applied all that the sequencer has sent."""
+        """Waits until it has applied all that the sequencer has sent, and found the alerts."""
         position = (sequencer.tape.epoch, sequencer.market.sequence)
-        while self.hub.position != position or self.hub.unhealthy_reason:
+        while self.hub.position != position or self.hub.unhealthy_reason or not self.hub.is_settled:
             await asyncio.sleep(POLL_SECONDS)
 
     async def until_subscribers(self, count: int) -> None:
