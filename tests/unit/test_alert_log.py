@@ -12,7 +12,7 @@ from services.kit.lists.definitions import load_lists
 from services.kit.rpc.frames import next_frame
 from services.kit.rpc.ring import Position
 from services.scanner.alert_log import AlertLog
-from services.scanner.core import ScannerCore
+from tests.support.settled_core import SettledCore
 from tests.support.tape import EPOCH, Tape
 
 SYMBOLS = ["AA", "BB"]
@@ -62,7 +62,7 @@ class Scanner:
     """A scanner's log, with what it stored and where it began."""
 
     def __init__(self) -> None:
-        self.core = ScannerCore(load_lists())
+        self.core = SettledCore(load_lists())
         self.log = AlertLog(self.core)
         self.stored: list[bytes] = []
         self.began: list[Position] = []
@@ -78,7 +78,6 @@ class Scanner:
         for encoded in frames:
             frame = next_frame(memoryview(encoded), self.core.position)
             updates = self.core.apply(frame)
-            self.core.market.refresh_alerts()
             self.log.frame_applied(frame, updates)
 
     @property

@@ -18,6 +18,7 @@ from services.kit.lists.list_json import list_delta_json
 from services.kit.rpc.ring import Position
 from services.scanner.compiled_scan import compile_scan
 from services.scanner.core import ScannerCore
+from tests.support.settled_core import SettledCore
 from tests.support.tape import Tape, apply_next
 
 SYMBOLS = [f"S{number:02}" for number in range(40)]
@@ -30,7 +31,7 @@ def tape() -> Tape:
 
 @pytest.fixture
 def core(tape: Tape) -> Iterator[ScannerCore]:
-    made = ScannerCore(load_lists())
+    made = SettledCore(load_lists())
     apply_next(made, *tape.opening())
     feed(made, tape, {"S01": 105.0, "S02": 92.0, "S03": 100.5, "S04": 107.25})
     yield made

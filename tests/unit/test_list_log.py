@@ -13,8 +13,8 @@ from services.kit.rpc.frames import next_frame
 from services.kit.rpc.page_tokens import encode_page_token
 from services.kit.runtime.errors import ServiceError
 from services.scanner import list_log
-from services.scanner.core import ScannerCore
 from services.scanner.list_log import ListLog, list_log_page, page_place, page_token
+from tests.support.settled_core import SettledCore
 from tests.support.tape import EPOCH, Tape, a_list, at, rows_of
 
 SPECS = [
@@ -30,14 +30,13 @@ class Replica:
     """A scanner's core and its log."""
 
     def __init__(self, **limits: int) -> None:
-        self.core = ScannerCore(SPECS)
+        self.core = SettledCore(SPECS)
         self.log = ListLog(self.core, **limits)
 
     def apply(self, *frames: bytes) -> None:
         for frame in frames:
             parts = next_frame(memoryview(frame), self.core.position)
             updates = self.core.apply(parts)
-            self.core.market.refresh_alerts()
             if parts.begins_market:
                 self.log.market_replaced()
             self.log.frame_applied(parts, updates)

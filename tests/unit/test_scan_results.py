@@ -8,9 +8,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.kit.rpc.frames import next_frame
-from services.scanner.core import ScannerCore
 from services.scanner.record_spool import Record
 from services.scanner.scan_results import COLUMNS, ScanRecorder, result_rows
+from tests.support.settled_core import SettledCore
 from tests.support.tape import Tape, a_list, at
 
 SPECS = [a_list("risers"), a_list("fallers", "change_percent < 0", "change_percent asc")]
@@ -20,14 +20,13 @@ class Replica:
     """A scanner's core and its recorder."""
 
     def __init__(self, **limits: int) -> None:
-        self.core = ScannerCore(SPECS)
+        self.core = SettledCore(SPECS)
         self.recorder = ScanRecorder(self.core, **limits)
 
     def apply(self, *frames: bytes) -> None:
         for frame in frames:
             parts = next_frame(memoryview(frame), self.core.position)
             updates = self.core.apply(parts)
-            self.core.market.refresh_alerts()
             if parts.begins_market:
                 self.recorder.market_replaced()
             self.recorder.frame_applied(parts, updates)
