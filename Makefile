@@ -55,7 +55,7 @@ soak: $(CORE) $(DEV)  ## Run the mesh under load for HOURS, 2 by default: memory
 
 # The core's own tests, and the services' tests that give it the most unusual input.
 CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py tests/robustness/test_fuzz_corpus.py \
-	$(addprefix tests/unit/test_,alert_rules.py alert_stories.py compiled_core.py feed_decoder.py filter_parser.py \
+	$(addprefix tests/unit/test_,alert_looks.py alert_rules.py alert_stories.py compiled_core.py feed_decoder.py filter_parser.py \
 	filters.py market.py ranked_list.py rounding.py suspect_prints.py wire.py)
 
 # A copy of the tree with its own core: $(call copy_to,FOLDER)
