@@ -40,7 +40,7 @@ COUNTERS: Final = "inline 8-bit counters"
     default=1,
     show_default=True,
     help="Compare one of so many inputs with what the twin makes of it; the others only run under the sanitizers, "
-    "many times as fast. What reached new branches is compared at the end.",
+    "about twice as fast. What reached new branches is compared at the end.",
 )
 @click.option("--seed", default=0, help="Of the fuzzer's random numbers; 0, the default, for another each time.")
 @click.option("--input", "given", help="Run this input alone, in base64, as a failure prints it.")

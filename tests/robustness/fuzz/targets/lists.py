@@ -32,15 +32,9 @@ def run(data: bytes) -> None:
     parts = parts_of(data)
     if (first := next(parts, None)) is None:
         return
-    plain, shown = ListCopy(), ListRows("list")
-    snapshot = message_of(scanner_pb2.RankedList, first)
-    try:
-        shown.load(first)
-    except ValueError:
-        pass
-    else:
-        show(first, ranked_list_json)
-    if snapshot is None or not shown.is_loaded:
+    plain = ListCopy()
+    shown, snapshot = loaded(first), message_of(scanner_pb2.RankedList, first)
+    if snapshot is None or shown is None:
         return
     plain.apply(scanner_pb2.WatchListResponse(snapshot=snapshot))
     compare(plain, shown)
@@ -58,13 +52,8 @@ def run(data: bytes) -> None:
                 if change.action in (ADD, REMOVE)
             ]
         check_entries(part, delta)
-        try:
-            encoded = shown.apply(part)
-        except (ListHole, ValueError):
+        if (encoded := applied(shown, part)) is None:
             return
-        for each in encoded:
-            msgspec.json.decode(each)
-        show(part, list_delta_json)
         msgspec.json.decode(b"".join(shown.delta(encoded)))
         if delta is None:
             # Of a text that JSON does not show.
@@ -83,23 +72,37 @@ def alone(data: bytes) -> None:
     parts = parts_of(data)
     if (first := next(parts, None)) is None:
         return
-    shown = ListRows("list")
-    try:
-        shown.load(first)
-    except ValueError:
+    if (shown := loaded(first)) is None:
         return
-    show(first, ranked_list_json)
     for part in parts:
         for read in (membership_changes, NUMBERS.entries):
             with contextlib.suppress(ValueError):
                 read(part)
-        try:
-            encoded = shown.apply(part)
-        except (ListHole, ValueError):
+        if applied(shown, part) is None:
             return
-        for each in encoded:
-            msgspec.json.decode(each)
-        show(part, list_delta_json)
+
+
+def loaded(snapshot: bytes) -> ListRows | None:
+    """The rows of an encoded RankedList, which was shown; None when they are refused."""
+    shown = ListRows("list")
+    try:
+        shown.load(snapshot)
+    except ValueError:
+        return None
+    show(snapshot, ranked_list_json)
+    return shown
+
+
+def applied(shown: ListRows, delta: bytes) -> list[bytes] | None:
+    """The changes of an encoded ListDelta as JSON, which was shown; None when it is refused."""
+    try:
+        encoded = shown.apply(delta)
+    except (ListHole, ValueError):
+        return None
+    for each in encoded:
+        msgspec.json.decode(each)
+    show(delta, list_delta_json)
+    return encoded
 
 
 def check_entries(part: bytes, delta: scanner_pb2.ListDelta | None) -> None:

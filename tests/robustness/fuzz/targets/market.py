@@ -43,18 +43,13 @@ def stream(seed: int, batch_size: int = 4) -> list[bytes]:
 def run(data: bytes) -> None:
     whole, sequence = opening()
     market, halves = (Market.from_bytes(LISTS, whole) for _ in range(2))
-    halves_sequence = sequence
-    for body in parts_of(data):
-        sequence += 1
-        try:
-            market.apply(positioned(body, sequence))
-        except ValueError:
-            break
+    taken, is_whole = take(market, data)
+    for body in taken:
         for half in halved(body):
-            halves_sequence += 1
+            sequence += 1
             # What the whole batch may, its halves may.
-            halves.apply(positioned(half, halves_sequence))
-    else:
+            halves.apply(positioned(half, sequence))
+    if is_whole:
         assert market.hash() == halves.hash()
     read_everything(market)
     copy = Market.from_bytes(LISTS, market.to_bytes())
@@ -63,15 +58,23 @@ def run(data: bytes) -> None:
 
 
 def alone(data: bytes) -> None:
-    whole, sequence = opening()
-    market = Market.from_bytes(LISTS, whole)
-    for body in parts_of(data):
-        sequence += 1
-        try:
-            market.apply(positioned(body, sequence))
-        except ValueError:
-            break
+    market = Market.from_bytes(LISTS, opening()[0])
+    take(market, data)
     market.refresh()
+
+
+def take(market: Market, data: bytes) -> tuple[list[bytes], bool]:
+    """Applies the bodies of an input after the opening; returns those before the first that is refused, and whether these
+    are all.
+    """
+    taken: list[bytes] = []
+    for body in parts_of(data):
+        try:
+            market.apply(positioned(body, market.sequence + 1))
+        except ValueError:
+            return taken, False
+        taken.append(body)
+    return taken, True
 
 
 def positioned(body: bytes, sequence: int) -> bytes:
