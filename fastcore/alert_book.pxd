@@ -10,6 +10,13 @@ from fastcore.list_book cimport ListBook
 from fastcore.market_state cimport MarketState
 
 
+# Which words look at a row.
+cdef enum Part:
+    ALL = 0
+    MOVING = 1          # those of enters and leaves, where it moved in their lists
+    TIMED = 2           # those that need no touch
+
+
 cdef class AlertEvent:
     cdef readonly unsigned int sequence
     cdef readonly str rule
@@ -62,7 +69,7 @@ cdef class AlertBook:
     cdef int32_t* ids                   # rows to look at: those of all words, then those that only moved
     cdef int32_t* timed_ids
     cdef int32_t room
-    cdef int32_t common                 # how many of them are of all rules
+    cdef int32_t common                 # how many of them are those of all words
     cdef bint is_settled                # every word has looked at every active row, and since then at each touched one
     cdef uint64_t place                 # end of the state's log of changes at the last look
     cdef int64_t blocks                 # of rows, so far
@@ -76,5 +83,6 @@ cdef class AlertBook:
     cdef int _select(self, MarketState state, bint is_moved) except -1
     cdef int _bind(self, MarketState state) except -1
     cdef void _bind_block(self, MarketState state, Looks* looks, int32_t first, int32_t n) noexcept
-    cdef int _look_at(self, MarketState state, ChangedRows rows, list found) except -1
-    cdef int _look(self, MarketState state, Looks* looks, int32_t first, int32_t n, list found) except -1
+    cdef int _look_at(self, MarketState state, Looks* looks, ChangedRows rows, int32_t first, int32_t end, Part part,
+                      list found) except -1
+    cdef int _look(self, MarketState state, Looks* looks, int32_t first, int32_t n, Part part, list found) except -1

@@ -171,7 +171,7 @@ cdef class AlertBook:
         cdef Rule rule
         cdef Word word
         cdef AlertEvent event
-        cdef double now
+        cdef Looks looks
         cdef RankedList ranked
         cdef list found = [], events = []
         if self.memory is not memory or self.version != memory.version:
@@ -193,15 +193,16 @@ cdef class AlertBook:
         self.place = state.changes.end
         self._select(state, is_moved)
         self._bind(state)
-        self._look_at(state, self.rows, found)
-        self._look_at(state, self.timed, found)
+        looks.now = <double>(state.now_ns - state.table.day.start)
+        self._look_at(state, &looks, self.rows, 0, self.common, Part.ALL, found)
+        self._look_at(state, &looks, self.rows, self.common, self.rows.count, Part.MOVING, found)
+        self._look_at(state, &looks, self.timed, 0, self.timed.count, Part.TIMED, found)
         # When the windows move, every word has now looked at every active row.
         self.is_settled |= is_moved
         found.sort()
-        now = <double>(state.now_ns - state.table.day.start)
         for number, _, symbol_id, quality, level in found:
             rule = self.rules[number]
-            event = rule.take(symbol_id, quality, level, now)
+            event = rule.take(symbol_id, quality, level, looks.now)
             memory.sequence += 1
             event.sequence = memory.sequence
             event.symbol = state.names[symbol_id]
@@ -209,33 +210,29 @@ cdef class AlertBook:
             events.append(event)
         return events
 
-    cdef int _look_at(self, MarketState state, ChangedRows rows, list found) except -1:
-        cdef Looks looks
-        cdef int32_t first = 0, n, end
+    cdef int _look_at(self, MarketState state, Looks* looks, ChangedRows rows, int32_t first, int32_t end, Part part,
+                      list found) except -1:
+        cdef int32_t at, n
         looks.rows = &rows.view
         looks.ids = rows.ids
-        looks.now = <double>(state.now_ns - state.table.day.start)
-        while first < rows.count:
-            end = self.common if rows is self.rows and first < self.common else rows.count
-            n = min(end - first, <int32_t>BLOCK)
-            self._look(state, &looks, first, n, found)
-            first += n
-        for first in range(rows.count):
-            self.flags[rows.ids[first]] = 0
-        self.looks += rows.count
+        for at in range(first, end, BLOCK):
+            n = min(end - at, <int32_t>BLOCK)
+            self._look(state, looks, at, n, part, found)
+        for at in range(first, end):
+            self.flags[rows.ids[at]] = 0
+        self.looks += end - first
         return 0
 
-    cdef int _look(self, MarketState state, Looks* looks, int32_t first, int32_t n, list found) except -1:
+    cdef int _look(self, MarketState state, Looks* looks, int32_t first, int32_t n, Part part, list found) except -1:
         """Adds what Rule.look() finds in the rows [first, first + n) to `found`."""
         # What a rule looks at is the same whatever other rules there are.
-        cdef bint is_timed = looks.ids == self.timed.ids
-        cdef bint is_move_only = first >= self.common and not is_timed
+        cdef bint is_move_only = part == Part.MOVING
         cdef Rule rule
         cdef Word word
         self.blocks += 1
         self._bind_block(state, looks, first, n)
         for word in self.words:
-            if (is_move_only and not word.is_moving) or (is_timed and word.needs_touch):
+            if (is_move_only and not word.is_moving) or (part == Part.TIMED and word.needs_touch):
                 word.skip()
             else:
                 word.look(looks, first, n)

@@ -64,9 +64,7 @@ def alone(data: bytes) -> None:
 
 
 def take(market: Market, data: bytes) -> tuple[list[bytes], bool]:
-    """Applies the bodies of an input after the opening; returns those before the first that is refused, and whether these
-    are all.
-    """
+    """Applies an input's bodies after the opening; returns those before the first one refused, and if these are all."""
     taken: list[bytes] = []
     for body in parts_of(data):
         try:
