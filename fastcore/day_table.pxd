@@ -11,7 +11,8 @@ from fastcore.opening_ranges cimport RANGES, OpeningRange
 from fastcore.recent_trades cimport RecentTrades
 from fastcore.suspects cimport Recent, SuspectCounts
 from fastcore.trade_rules cimport RuleMasks
-from fastcore.windows cimport OlderSums, Window
+from fastcore.window_sums cimport OlderSums
+from fastcore.windows cimport Window
 
 cdef extern from "math.h" nogil:
     double NO_PRICE "NAN"

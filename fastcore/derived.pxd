@@ -9,7 +9,7 @@ from fastcore.baselines cimport Baselines
 from fastcore.day_table cimport DayTable, SymbolDay
 from fastcore.derived_kernels cimport round6
 from fastcore.row_values cimport Column
-from fastcore.windows cimport SHORT_WINDOWS, OlderSums
+from fastcore.windows cimport SHORT_WINDOWS, Window
 
 # A time as far as the columns need it.
 cdef struct Moment:
@@ -35,10 +35,7 @@ cdef void fetch_derived(const Column* columns, const Baselines* baselines, int32
 cdef void derive_row(Column* columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
 cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
 cdef void derive_ranges(Column* columns, const DayTable* table, int32_t i) noexcept nogil
-# Of the first `count` buckets of a row's window, and of bars where they stand in for trades.
-cdef void sum_windows(
-    const DayTable* table, const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older
-) noexcept nogil
+cdef const Window* bars_window(const SymbolDay* row) noexcept nogil
 cdef void derive_from_now(
     Column* columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
 ) noexcept nogil

@@ -16,9 +16,9 @@ from fastcore.field_numbers cimport *
 from fastcore.memory cimport fetch_line
 from fastcore.opening_ranges cimport RANGES, OpeningRange
 from fastcore.row_values cimport Column, at, fetch_row, row_of
+from fastcore.window_sums cimport Billionths, OlderSums, bring_older, billionths, of_billionths, sum_windows
 from fastcore.windows cimport (
-    ALL_SUMMED, GRID_NS, NEWEST_CLASS, NOTHING_SUMMED, ONE_MISSING, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket,
-    OlderSums, Window, WindowSums, bucket_before_newest, grid_of, newest_bucket, window_sums,
+    GRID_NS, NEWEST_CLASS, NOTHING_SUMMED, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket, Window, grid_of, newest_bucket,
 )
 
 # The decline from which short sales are restricted, percent.
@@ -26,9 +26,6 @@ cdef double RESTRICTED = -10
 cdef int64_t SLOT_NS = <int64_t>SLOT_SECONDS * 1_000_000_000
 cdef int[SHORT_WINDOWS] SHORT_MINUTES
 SHORT_MINUTES[:] = [1, 5]
-# The classes of WindowSums that the windows of highs and lows end with.
-cdef int[RANGE_WINDOWS] LAST_CLASS
-LAST_CLASS[:] = [1, 3, 4]
 cdef int[RANGE_WINDOWS] HIGH_PLACES
 cdef int[RANGE_WINDOWS] LOW_PLACES
 HIGH_PLACES[:] = [at(F_HIGH_5M), at(F_HIGH_15M), at(F_HIGH_30M)]
@@ -196,6 +193,11 @@ cdef void derive_ranges(Column* columns, const DayTable* table, int32_t i) noexc
         values[at(F_OR1_LOW) + 2 * k] = range_.minutes[k].low
 
 
+cdef const Window* bars_window(const SymbolDay* row) noexcept nogil:
+    """Of the bars that stand in for the trades of a row without any; NULL without bars."""
+    return row.second_bars.window if row.second_bars.window != NULL else row.minute_bars.window
+
+
 cdef inline void put_volume(Column* columns, double* values, int w, int32_t i, double volume) noexcept nogil:
     """The volume of window w; those of the short ones move (row_values.pxd)."""
     if w < SHORT_WINDOWS:
@@ -209,7 +211,9 @@ cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, cons
     cdef double* values = row_of(columns, i)
     cdef OlderSums* older = &table.older_sums[i]
     cdef const Bucket* newest = NULL
-    cdef double volume = 0, dollars = 0, trades = 0, largest = 0, high = -INFINITY, low = INFINITY, most
+    cdef const Window* bars = NULL
+    cdef Billionths volume = 0, dollars = 0
+    cdef double trades = 0, largest = 0, high = -INFINITY, low = INFINITY, most
     cdef int w
     if not row.any_message:
         for w in range(WINDOWS):
@@ -222,120 +226,32 @@ cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, cons
         return
     if row.trades > 0:
         newest = newest_bucket(&row.window)
+    else:
+        bars = bars_window(row)
     if newest == NULL or newest.number < moment.grid - NEWEST_CLASS:
         row.window.summed = NOTHING_SUMMED
-        sum_windows(table, row, row.window.buckets.count, moment.grid, older)
+        sum_windows(&table.chunks, &row.window, bars, False, moment.grid, older)
     else:
-        bring_older(table, row, moment.grid, older)
-        volume = newest.volume
-        dollars = newest.dollars
+        bring_older(&table.chunks, &row.window, moment.grid, older)
+        volume = billionths(newest.volume)
+        dollars = billionths(newest.dollars)
         trades = newest.trades
         largest = newest.largest
         high = newest.high
         low = newest.low
-    # As if each class had been added up to its end: the newest bucket is the last of its class.
-    volume = older.volume[0] + volume
     for w in range(WINDOWS):
-        if w > 0:
-            volume += older.volume[w]
-        put_volume(columns, values, w, i, volume)
+        put_volume(columns, values, w, i, of_billionths(older.volume[w] + volume))
         values[at(F_CHG_1M) + w] = percent(row.price, older.before[w])
-    dollars = older.dollars[0] + dollars
-    trades = older.trades[0] + trades
     for w in range(SHORT_WINDOWS):
-        if w > 0:
-            dollars += older.dollars[w]
-            trades += older.trades[w]
         most = max(largest, older.largest[w])
-        values[at(F_DOLLAR_VOLUME_1M) + w] = dollars
-        values[at(F_TRADES_1M) + w] = trades if row.trades > 0 else NAN
+        values[at(F_DOLLAR_VOLUME_1M) + w] = of_billionths(older.dollars[w] + dollars)
+        values[at(F_TRADES_1M) + w] = older.trades[w] + trades if row.trades > 0 else NAN
         values[at(F_LARGEST_1M) + w] = most if most > 0 else NAN
     for w in range(RANGE_WINDOWS):
         most = max(high, older.high[w])
         values[HIGH_PLACES[w]] = most if most != -INFINITY else NAN
         most = min(low, older.low[w])
         values[LOW_PLACES[w]] = most if most != INFINITY else NAN
-
-
-cdef inline void bring_older(
-    const DayTable* table, SymbolDay* row, int64_t grid, OlderSums* older
-) noexcept nogil:
-    """Brings the sums of all buckets but the newest, which is of the last minute, to the bucket of now."""
-    cdef Window* window = &row.window
-    cdef const Bucket* newest = newest_bucket(window)
-    cdef bint is_same = older.number <= grid < older.until
-    if window.summed == ALL_SUMMED and is_same:
-        return
-    if window.summed == ONE_MISSING and is_same:
-        add_newest(older, bucket_before_newest(&table.chunks, window))
-    else:
-        sum_windows(table, row, window.buckets.count - 1, grid, older)
-        older.number = grid
-    older.until = min(older.until, newest.number + NEWEST_CLASS + 1)
-    window.summed = ALL_SUMMED
-
-
-cdef inline void add_newest(OlderSums* older, const Bucket* bucket) noexcept nogil:
-    """Adds the newest of the older buckets, which is of the last minute as long as `until` has not come.
-
-    To the same bits as if all were added up anew: it comes last of its class, all windows reach further back, and
-    prices are above 0, so that those which are equal have equal bits.
-    """
-    cdef int w
-    older.volume[0] += bucket.volume
-    older.dollars[0] += bucket.dollars
-    older.trades[0] += bucket.trades
-    for w in range(SHORT_WINDOWS):
-        older.largest[w] = max(older.largest[w], bucket.largest)
-    for w in range(RANGE_WINDOWS):
-        older.high[w] = max(older.high[w], bucket.high)
-        older.low[w] = min(older.low[w], bucket.low)
-
-
-cdef void sum_windows(
-    const DayTable* table, const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older
-) noexcept nogil:
-    cdef WindowSums sums, of_bars
-    cdef const Window* bars = NULL
-    cdef double before = NAN, largest = 0, high = -INFINITY, low = INFINITY
-    cdef int64_t before_time = -1
-    cdef int w, k, first = 0
-    window_sums(&table.chunks, &row.window, count, grid, &sums)
-    if row.trades == 0:
-        bars = row.second_bars.window if row.second_bars.window != NULL else row.minute_bars.window
-    if bars != NULL:
-        window_sums(&table.chunks, bars, bars.buckets.count, grid, &of_bars)
-        for k in range(WINDOWS + 1):
-            sums.volume[k] += of_bars.volume[k]
-            if of_bars.price_time[k] > sums.price_time[k]:
-                sums.price_time[k] = of_bars.price_time[k]
-                sums.price[k] = of_bars.price[k]
-        for k in range(WINDOWS):
-            sums.high[k] = max(sums.high[k], of_bars.high[k])
-            sums.low[k] = min(sums.low[k], of_bars.low[k])
-        sums.until = min(sums.until, of_bars.until)
-        for k in range(SHORT_WINDOWS):
-            sums.dollars[k] += of_bars.dollars[k]
-    older.until = sums.until
-    # The last price before a window is the newest of the classes beyond it.
-    for w in range(WINDOWS - 1, -1, -1):
-        if sums.price_time[w + 1] > before_time:
-            before_time = sums.price_time[w + 1]
-            before = sums.price[w + 1]
-        older.volume[w] = sums.volume[w]
-        older.before[w] = before
-    for w in range(SHORT_WINDOWS):
-        older.dollars[w] = sums.dollars[w]
-        older.trades[w] = sums.trades[w]
-        largest = max(largest, sums.largest[w])
-        older.largest[w] = largest
-    for w in range(RANGE_WINDOWS):
-        for k in range(first, LAST_CLASS[w] + 1):
-            high = max(high, sums.high[k])
-            low = min(low, sums.low[k])
-        first = LAST_CLASS[w] + 1
-        older.high[w] = high
-        older.low[w] = low
 
 
 cdef double ratio_to_usual(

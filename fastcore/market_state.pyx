@@ -52,12 +52,13 @@ from fastcore.row_view cimport RowView
 from fastcore.state_bytes cimport mixed, read_block, write_block
 from fastcore.suspects cimport SuspectCounts
 from fastcore.symbol_day cimport (
-    apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_day, fetch_window, fetch_windows_ahead,
-    free_day, init_day, order_dirty,
+    apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_buckets, fetch_day, fetch_window,
+    fetch_windows_ahead, free_day, init_day, order_dirty,
 )
 from fastcore.text_pool cimport TextPool, read_text, write_text
 from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules
-from fastcore.windows cimport GRID_NS, OlderSums, grid_of
+from fastcore.window_sums cimport OlderSums
+from fastcore.windows cimport GRID_NS, grid_of
 from fastcore.whole_columns cimport WholeColumns
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, Cursor, Field, Writer, cursor_of, load_u32, next_field, raise_wire_error,
@@ -520,6 +521,7 @@ cdef class MarketState:
             if ids != NULL and k + AHEAD // 2 < count:
                 fetch_window(table, ids[k + AHEAD // 2])
             if ids != NULL and k + CLOSE < count:
+                fetch_buckets(table, ids[k + CLOSE], moment.grid)
                 fetch_derived(self.columns, &self.baselines, ids[k + CLOSE])
             i = k if ids == NULL else ids[k]
             moment_ns = moment_ns_of(table, i)

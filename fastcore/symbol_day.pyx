@@ -26,7 +26,10 @@ from fastcore.suspects cimport (
 from fastcore.trade_rules cimport (
     COND_EXTENDED, COND_FORM_T, COND_OFFICIAL, COND_OFFICIAL_CLOSE, COND_OFFICIAL_OPEN,
 )
-from fastcore.windows cimport Bucket, Window, free_window, init_window, window_add, window_add_bar
+from fastcore.window_sums cimport OlderSums, fetch_leaving
+from fastcore.windows cimport (
+    NOTHING_SUMMED, Bucket, Window, free_window, init_window, window_add, window_add_bar,
+)
 from fastcore.wire cimport load_f64, load_i64, load_u32, load_u64
 
 cdef enum:
@@ -57,6 +60,8 @@ cdef int check_trade_lines() except -1:
     cdef size_t end = <char*>&row.window.summed - <char*>&row
     if first != TRADE_LINE * CACHE_LINE or end != (TRADE_LINE + TRADE_LINES) * CACHE_LINE:
         raise AssertionError(f"a trade touches bytes {first} to {end} of a row, expected whole lines of the cache")
+    if sizeof(OlderSums) % CACHE_LINE:
+        raise AssertionError(f"a row's sums have {sizeof(OlderSums)} bytes, expected whole lines of the cache")
     if sizeof(SymbolDay) % CACHE_LINE:
         raise AssertionError(f"a row has {sizeof(SymbolDay)} bytes, expected whole lines of the cache")
     return 0
@@ -108,25 +113,36 @@ cdef void fetch_day(const SymbolDay* row) noexcept nogil:
         fetch_line(<const char*>row + line * CACHE_LINE)
 
 
+cdef inline void fetch_newest(const Window* window) noexcept nogil:
+    if window.buckets.count:
+        fetch_line(window.buckets.newest)
+        if window.buckets.count > 1:
+            # The bucket before it, which mostly lies there.
+            fetch_line(window.buckets.newest - sizeof(Bucket))
+
+
 cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil:
-    cdef const Window* window = &table.rows[i].window
-    fetch_line(&table.older_sums[i])
-    fetch_line(<const char*>&table.older_sums[i] + CACHE_LINE)
-    fetch_line(<const char*>&table.older_sums[i] + 2 * CACHE_LINE)
-    if window.buckets.count > 1:
-        fetch_line(window.buckets.newest)
-        # The bucket before it, which mostly lies there.
-        fetch_line(window.buckets.newest - sizeof(Bucket))
-    elif window.buckets.count:
-        fetch_line(window.buckets.newest)
+    cdef int line
+    for line in range(<int>(sizeof(OlderSums) // CACHE_LINE)):
+        fetch_line(<const char*>&table.older_sums[i] + line * CACHE_LINE)
+    fetch_newest(&table.rows[i].window)
+
+
+cdef void fetch_buckets(const DayTable* table, int32_t i, int64_t grid) noexcept nogil:
+    if grid >= table.older_sums[i].until:
+        if table.rows[i].window.summed == NOTHING_SUMMED:
+            fetch_chunk(&table.chunks, table.rows[i].window.buckets.first)
+        else:
+            fetch_leaving(&table.chunks, &table.older_sums[i])
 
 
 cdef void fetch_windows_ahead(const DayTable* table, int32_t i, int32_t count, int64_t grid) noexcept nogil:
     if i + 2 * WINDOWS_AHEAD < count:
         fetch_line(&table.rows[i + 2 * WINDOWS_AHEAD].window)
     i += WINDOWS_AHEAD
-    if i < count and grid >= table.older_sums[i].until:
-        fetch_chunk(&table.chunks, table.rows[i].window.buckets.first)
+    if i < count:
+        fetch_newest(&table.rows[i].window)
+        fetch_buckets(table, i, grid)
 
 
 cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil:

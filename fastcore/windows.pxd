@@ -21,11 +21,12 @@ cdef enum:
     NEVER = 2147483647          # no bucket of now
     GRID_NS = 1_000_000_000     # times 10, see grid_of: enums hold 32 bits
 
-# What the OlderSums of a window hold.
+# What the OlderSums of a window (window_sums.pxd) hold.
 cdef enum:
     NOTHING_SUMMED = 0
     ALL_SUMMED = 1              # all buckets but the newest, none of which has changed since
-    ONE_MISSING = 2             # all but the newest and the one before it, which was the newest when they were added up
+    # All but the newest and the one before it, which was the newest when they were added up, at most a minute older.
+    ONE_MISSING = 2
 
 # One line of the cache, in which a trade changes all that it changes of its window.
 cdef struct Bucket:
@@ -44,36 +45,6 @@ cdef struct Window:
     int64_t summed              # one of the values above
     double before_price         # the newest price older than the buckets
     int64_t before_time         # -1 without one
-
-# Contents of the windows at one time: class 0 is the last minute, 1 from there
-# to five minutes ago and so on, class 5 what is older than half an hour.
-cdef struct WindowSums:
-    double[WINDOWS + 1] volume
-    double[WINDOWS + 1] price       # the newest of its class
-    int64_t[WINDOWS + 1] price_time # -1 without one
-    double[WINDOWS] high
-    double[WINDOWS] low
-    double[SHORT_WINDOWS] dollars
-    double[SHORT_WINDOWS] trades
-    double[SHORT_WINDOWS] largest
-    int64_t until                   # the number of the bucket of now from which on a bucket is of another class
-
-
-# Of all buckets but the newest, while that is of the last minute: a trade changes nothing of it as long as
-# it is of the same 10 seconds as the one before.
-cdef struct OlderSums:
-    int64_t number                  # of the bucket of now
-    double[WINDOWS] volume          # by class
-    double[WINDOWS] before          # the last price before each window, NaN without one
-    double[SHORT_WINDOWS] dollars   # by class
-    double[SHORT_WINDOWS] trades    # by class
-    # Of whole windows; 0 without a trade, -inf and inf without a price.
-    double[SHORT_WINDOWS] largest
-    double[RANGE_WINDOWS] high
-    double[RANGE_WINDOWS] low
-    # The bucket of now from which on the windows are others although nothing has come: until then a bucket of now
-    # makes no difference. Of all buckets, the newest as well.
-    int64_t until
 
 
 cdef inline int64_t grid_of(int64_t time_ns) noexcept nogil:
@@ -150,8 +121,5 @@ cdef inline int window_add_bar(
     return 0
 
 
-cdef void window_sums(
-    const ChunkPool* pool, const Window* window, int32_t count, int64_t now_number, WindowSums* sums
-) noexcept nogil
 cdef int write_window(Writer* writer, const ChunkPool* pool, const Window* window) except -1
 cdef int read_window(Cursor* cursor, ChunkPool* pool, Window* window) except -1

@@ -2,35 +2,17 @@
 """Sliding windows on a grid of 10 seconds; the way of most trades is inline in windows.pxd."""
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t
 
 from fastcore.chains cimport (
-    ChunkPool, Place, append, drop_first, element, fetch_chunk, first_place, free_chain, init_chain, insert_after,
-    last_place, links_of, place_after, places_in, place_before, read_chain, write_chain,
+    ChunkPool, Place, append, drop_first, element, first_place, free_chain, init_chain, insert_after, last_place,
+    place_after, place_before, read_chain, write_chain,
 )
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer
 
 cdef enum:
     WIDTH = sizeof(Bucket)
-
-# class_of[d] of a bucket that is d buckets before the one of now: a window of n minutes
-# begins 6 n buckets before it.
-cdef signed char[BUCKETS] class_of
-# By class, how far before that of now a bucket is not of it any more.
-cdef int[WINDOWS] class_ends
-
-
-cdef int fill_classes() except -1:
-    cdef int d
-    for d in range(BUCKETS - 1, -1, -1):
-        class_of[d] = 0 if d <= NEWEST_CLASS else 1 if d <= 30 else 2 if d <= 60 else 3 if d <= 90 else 4 if d <= 180 else 5
-        if class_of[d] < WINDOWS and class_of[d] != class_of[d + 1]:
-            class_ends[class_of[d]] = d + 1
-    return 0
-
-
-fill_classes()
 
 
 cdef void init_window(Window* window) noexcept nogil:
@@ -61,7 +43,10 @@ cdef Bucket* other_bucket(ChunkPool* pool, Window* window, int64_t number) excep
     cdef int32_t older
     if newest == NULL or number > newest.number:
         bucket = <Bucket*>append(pool, &window.buckets, WIDTH)
-        window.summed = ONE_MISSING if window.summed == ALL_SUMMED else NOTHING_SUMMED
+        # Not after a pause: what has been added up could be among the buckets that are dropped.
+        window.summed = (
+            ONE_MISSING if window.summed == ALL_SUMMED and number <= newest.number + NEWEST_CLASS else NOTHING_SUMMED
+        )
     else:
         window.summed = NOTHING_SUMMED
         if number <= newest.number - BUCKETS:
@@ -90,58 +75,6 @@ cdef Bucket* other_bucket(ChunkPool* pool, Window* window, int64_t number) excep
         drop_first(pool, &window.buckets, WIDTH)
         first = <const Bucket*>element(pool, WIDTH, first_place(&window.buckets))
     return bucket
-
-
-cdef inline void add_bucket(WindowSums* sums, const Bucket* bucket, int64_t now_number) noexcept nogil:
-    cdef int64_t age = now_number - bucket.number
-    # Ahead of now only in bytes that no state has written.
-    cdef int k = WINDOWS if age >= BUCKETS else class_of[age] if age >= 0 else 0
-    sums.volume[k] += bucket.volume
-    if bucket.price_time > sums.price_time[k]:
-        sums.price_time[k] = bucket.price_time
-        sums.price[k] = bucket.price
-    if k < WINDOWS:
-        sums.until = min(sums.until, bucket.number + class_ends[k])
-        sums.high[k] = max(sums.high[k], bucket.high)
-        sums.low[k] = min(sums.low[k], bucket.low)
-    if k < SHORT_WINDOWS:
-        sums.dollars[k] += bucket.dollars
-        sums.trades[k] += bucket.trades
-        sums.largest[k] = max(sums.largest[k], bucket.largest)
-
-
-cdef void window_sums(
-    const ChunkPool* pool, const Window* window, int32_t count, int64_t now_number, WindowSums* sums
-) noexcept nogil:
-    """Adds up the first `count` buckets by class, always in their order, so the sums are the same in every copy."""
-    cdef int k
-    cdef int32_t i, run, left = count
-    cdef uint32_t after
-    cdef const Bucket* bucket
-    cdef Place place = first_place(&window.buckets)
-    sums.until = NEVER
-    for k in range(WINDOWS + 1):
-        sums.volume[k] = 0
-        sums.price[k] = 0
-        sums.price_time[k] = -1
-    for k in range(WINDOWS):
-        sums.high[k] = -INFINITY
-        sums.low[k] = INFINITY
-    for k in range(SHORT_WINDOWS):
-        sums.dollars[k] = sums.trades[k] = sums.largest[k] = 0
-    while left > 0:
-        after = links_of(pool, place.chunk).after
-        fetch_chunk(pool, after)
-        run = min(left, places_in(place.chunk, WIDTH) - place.i)
-        bucket = <const Bucket*>element(pool, WIDTH, place)
-        left -= run
-        place.chunk = after
-        place.i = 0
-        for i in range(run):
-            add_bucket(sums, bucket + i, now_number)
-    if window.before_time > sums.price_time[WINDOWS]:
-        sums.price_time[WINDOWS] = window.before_time
-        sums.price[WINDOWS] = window.before_price
 
 
 # ---- as bytes ----
@@ -174,6 +107,8 @@ cdef int read_window(Cursor* cursor, ChunkPool* pool, Window* window) except -1:
             raise ValueError("state: expected buckets of times since 1970, was something else")
         if bucket.number <= before:
             raise ValueError("state: expected buckets in order, was another order")
+        if bucket.price_time != -1 and grid_of(bucket.price_time) != bucket.number:
+            raise ValueError("state: expected prices of a bucket's own ten seconds, was another time")
         before = bucket.number
         place = place_after(pool, WIDTH, place)
     return 0

@@ -6,9 +6,10 @@ from typing import Any, Final
 from fastcore.fields import FIELDS, SHORT_WINDOW_MINUTES, WINDOW_MINUTES
 
 # Sums may be taken in another order: equal to nine digits.
-SUMS: Final = frozenset(
-    {"volume_today", "dollar_volume", "premarket_volume", "postmarket_volume"}
-    | {f"vol_{minutes}m" for minutes in WINDOW_MINUTES}
+SUMS: Final = frozenset({"volume_today", "dollar_volume", "premarket_volume", "postmarket_volume"})
+# And each of the up to 181 buckets of a window is rounded to a billionth.
+WINDOW_SUMS: Final = frozenset(
+    {f"vol_{minutes}m" for minutes in WINDOW_MINUTES}
     | {f"dollar_volume_{minutes}m" for minutes in SHORT_WINDOW_MINUTES}
 )
 # Rounded to 6 decimals after a division by or of such sums: the last decimal may fall the other way.
@@ -30,6 +31,8 @@ def same(name: str, a: Any, b: Any) -> bool:
         return bool(a == b)
     if name in SUMS:
         return bool(abs(a - b) <= 1e-9 * max(abs(a), abs(b)))
+    if name in WINDOW_SUMS:
+        return bool(abs(a - b) <= 1e-9 * max(abs(a), abs(b)) + 1e-7)
     if name in FROM_SUMS:
         return bool(abs(a - b) <= 1e-9 * max(abs(a), abs(b)) + 1.01 * FROM_SUMS[name])
     return False
