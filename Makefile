@@ -15,7 +15,7 @@ PARTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-dashboard test-cluster test-checked test-sanitized test-newest bench bench-small bench-scale
+.PHONY: help install run test test-dashboard test-cluster test-sanitized test-newest bench bench-small bench-scale
 .PHONY: lint fix protos check-protos robustness robustness-small soak fuzz
 .PHONY: image lock web clean
 # Two concurrent pips would interfere with each other.
@@ -66,13 +66,6 @@ define copy_to
 	@tar --create --exclude='*.so' --exclude=__pycache__ --exclude=node_modules $(TREE) | tar --extract --directory $(1)
 endef
 
-test-checked: $(CORE) $(DEV)  ## Run the core's tests on a build with bounds checks, in build/checked
-	$(call copy_to,build/checked)
-	@echo "Compiling the core with bounds checks: about 3 minutes for all of it"
-	@cd build/checked && FASTCORE_DEBUG=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
-	@grep -rlq 'RaiseBufferIndexError(' build/checked/build/cython || { echo "The build has no bounds checks"; exit 1; }
-	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -o timeout=600 $(or $(ARGS),$(CORE_TESTS))
-
 # Python is built without the sanitizers, so they are loaded before it, from the fuzzer's library. It must not manage
 # memory itself, and leaks that it leaves to the operating system at exit are not reported.
 SANITIZED := build/sanitized
@@ -84,6 +77,7 @@ define compile_sanitized
 	$(call copy_to,$(SANITIZED))
 	@echo "Compiling the core with sanitizers: about 3 minutes for all of it"
 	@cd $(SANITIZED) && CC="$(CLANG)" FASTCORE_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	@grep -rlq 'RaiseBufferIndexError(' $(SANITIZED)/build/cython || { echo "The build has no bounds checks"; exit 1; }
 endef
 CLANG ?= clang
 
@@ -94,7 +88,7 @@ $(FUZZER): pyproject.toml constraints.txt | $(DEV)
 	@$(PIP) --no-deps --upgrade --target $(@D) --requirement $(VENV)/requirements-fuzz.txt
 	@touch $@
 
-test-sanitized: $(CORE) $(DEV) $(FUZZER)  ## Run the core's tests on a build with the address and undefined-behaviour sanitizers (needs clang)
+test-sanitized: $(CORE) $(DEV) $(FUZZER)  ## Run the core's tests with bounds checks and the address and undefined-behaviour sanitizers (needs clang)
 	$(compile_sanitized)
 	cd $(SANITIZED) && $(SANITIZE) $(CURDIR)/$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -o timeout=1500 $(or $(ARGS),$(CORE_TESTS))
 

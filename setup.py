@@ -1,10 +1,10 @@
 """The compiled core: one extension per module of fastcore.
 
-FASTCORE_DEBUG=1 turns bounds checks back on; FASTCORE_SANITIZE=1 builds with
-the address and undefined-behaviour sanitizers, any finding of which ends the
-process, and with what tells a fuzzer which branches were taken (clang only; a
-library with both is to be loaded before Python); FASTCORE_WERROR=1, which CI
-sets, makes warnings errors: another compiler may warn of other things.
+FASTCORE_SANITIZE=1 turns bounds checks back on, which raise IndexError, and
+builds with the address and undefined-behaviour sanitizers, any finding of which
+ends the process, and with what tells a fuzzer which branches were taken (clang
+only; a library with both is to be loaded before Python). FASTCORE_WERROR=1,
+which CI sets, makes warnings errors: another compiler may warn of other things.
 """
 
 import multiprocessing
@@ -15,7 +15,6 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
-debug = os.environ.get("FASTCORE_DEBUG") == "1"
 sanitize = os.environ.get("FASTCORE_SANITIZE") == "1"
 
 # No -ffast-math: every copy of the state must come to the same bits.
@@ -46,7 +45,7 @@ def checked_sources() -> Path:
     return folder
 
 
-sources = checked_sources() if debug else Path("fastcore")
+sources = checked_sources() if sanitize else Path("fastcore")
 extensions = [
     Extension(
         f"fastcore.{source.stem}",

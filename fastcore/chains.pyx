@@ -5,6 +5,7 @@ from libc.stdint cimport int16_t, int32_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
+from fastcore.block_stock cimport STOCK_BYTES, take_block
 from fastcore.memory cimport aligned_block, fetch_line
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer
@@ -48,6 +49,7 @@ cdef size_t pool_bytes(const ChunkPool* pool) noexcept nogil:
 cdef int add_block(Slab* slab, uint32_t size) except -1 nogil:
     cdef uint32_t bits = block_bits(size)
     cdef size_t count = (slab.room >> bits) + 1
+    cdef size_t block_size = <size_t>1 << bits << chunk_bits(size)
     cdef void* blocks = NULL
     cdef void* links = NULL
     cdef void* block = NULL
@@ -60,7 +62,10 @@ cdef int add_block(Slab* slab, uint32_t size) except -1 nogil:
             slab.links = <ChunkLinks**>links
             slab.links[count - 1] = <ChunkLinks*>malloc(sizeof(ChunkLinks) << bits)
             if slab.links[count - 1] != NULL:
-                block = aligned_block(<size_t>1 << bits << chunk_bits(size))
+                if block_size == STOCK_BYTES:
+                    block = take_block()
+                if block == NULL:
+                    block = aligned_block(block_size)
                 if block == NULL:
                     free(slab.links[count - 1])
     if block == NULL:

@@ -14,16 +14,26 @@ from fastcore.wire cimport Writer, writer_free, writer_init
 cdef class PreparedBuffer:
     """Bytes to be written by a snapshot, and then read as of any buffer.
 
-    `size`: how many are prepared; ValueError when negative, MemoryError when there are not as many.
-    Other threads go on meanwhile.
+    `size`: how many are prepared, by prepare() when `is_prepared` is false. ValueError when negative,
+    MemoryError when there are not as many. Other threads go on meanwhile.
     """
 
-    def __cinit__(self, Py_ssize_t size):
+    def __cinit__(self, Py_ssize_t size, bint is_prepared=True):
         if size < 0:
             raise ValueError(f"expected a size of at least 0 bytes, was {size}")
         with nogil:
             writer_init(&self.writer, size)
-            memset(self.writer.data, 0, self.writer.capacity)
+            if is_prepared:
+                memset(self.writer.data, 0, self.writer.capacity)
+
+    def prepare(self, Py_ssize_t begin, Py_ssize_t count):
+        """Prepares `count` bytes from byte `begin` on, as far as there are; BufferError once something is written."""
+        cdef Py_ssize_t end = min(begin + count, <Py_ssize_t>self.writer.capacity)
+        if self.writer.size:
+            raise BufferError("expected a buffer in which nothing is written, was one with content")
+        if 0 <= begin < end:
+            with nogil:
+                memset(self.writer.data + begin, 0, end - begin)
 
     def __dealloc__(self):
         with nogil:

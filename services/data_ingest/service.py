@@ -33,6 +33,7 @@ from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import add_servicer
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.memory import prepare_memory
 from services.kit.runtime.settings import Settings
 from services.kit.stores.database import DATABASE_ERRORS
 from services.kit.vendor.client import VendorClient
@@ -76,6 +77,7 @@ class DataIngest(Service):
         return self._parts
 
     async def start(self) -> None:
+        prepare_memory()
         settings, resources = self.settings, self._resources
         if settings.standby == "sync" and len(settings.sequencers) < 2:
             named = ",".join(map(str, settings.sequencers)) or "none"

@@ -9,6 +9,7 @@ from services.kit.lists.definitions import load_lists
 from services.kit.rpc.market_copy import MarketCopyService
 from services.kit.rpc.server import add_servicer
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.memory import prepare_memory
 from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
@@ -57,6 +58,7 @@ class ScannerService(MarketCopyService):
         self.line = FeedLine(settings.sequencer_addresses, self.hub.core)
 
     async def start(self) -> None:
+        prepare_memory()
         settings = self.settings
         if settings.redis_url:
             redis = make_client(settings.redis_url)

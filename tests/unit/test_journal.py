@@ -618,6 +618,11 @@ def test_records(tmp_path: Path) -> None:
         files.write_record(file.fileno(), [os.urandom(100_000)])
     data = path.read_bytes()
     assert [len(record) for record in files.read_records(memoryview(data))] == [10, 0, 100_000]
+    large = [b"head", os.urandom(3 * files.PIECE_BYTES + 1), b""]
+    with path.open("wb", buffering=0) as file:
+        files.write_large_record(file.fileno(), large, iter)
+        files.write_large_record(file.fileno(), [], iter)
+    assert [bytes(record) for record in files.read_records(memoryview(path.read_bytes()))] == [b"".join(large), b""]
     wrong = bytearray(data)
     wrong[-1] ^= 1
     records = files.read_records(memoryview(wrong))
@@ -625,3 +630,22 @@ def test_records(tmp_path: Path) -> None:
     with pytest.raises(files.Damaged, match="record at byte 26: expected CRC-32"):
         next(records)
     assert [len(record) for record in files.read_records(memoryview(data)[:-1])] == [10, 0]
+
+
+async def test_the_market_is_written_without_haste_until_somebody_waits(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    for _ in range(30):
+        rig.step()
+    monkeypatch.setattr("services.kit.runtime.priority.PAUSE", 1e9)
+    writing = asyncio.create_task(rig.journal.write_market())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(writing), 0.3)
+    rig.step()
+    rig.journal.hurry()
+    await writing
+    assert moment_of(found_in(next(copies(home)))) == rig.now
+    assert max(state.position for state in rig.directory.files("state")) > Position(EPOCH, 0)
+    rig.journal.close()

@@ -4,7 +4,7 @@ import fcntl
 import functools
 import os
 import zlib
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from struct import Struct
 from typing import Final, Literal, NamedTuple
@@ -19,6 +19,10 @@ KINDS: Final = ("state", "frames", "baselines")
 Kind = Literal["state", "frames", "baselines"]
 # Before each record: its length and its CRC-32.
 _PREFIX: Final = Struct("<II")
+# What is written at once of a large record.
+PIECE_BYTES: Final = 1 << 18
+# Has pauses between pieces, or none.
+Pace = Callable[[Iterable[memoryview]], Iterable[memoryview]]
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -117,6 +121,18 @@ def write_record(file: int, parts: Sequence[bytes | memoryview]) -> int:
     if written != _PREFIX.size + size:
         raise OSError(f"expected to write {_PREFIX.size + size} bytes, was {written}")
     return written
+
+
+def write_large_record(file: int, parts: Sequence[bytes | memoryview], pace: Pace) -> None:
+    """Appends the record that is these parts, piece by piece at the pace given. Raises OSError."""
+    size = checksum = 0
+    pieces = [memoryview(part)[i : i + PIECE_BYTES] for part in parts for i in range(0, len(part), PIECE_BYTES)]
+    for piece in pace(pieces):
+        size += len(piece)
+        checksum = zlib.crc32(piece, checksum)
+    for piece in pace([memoryview(_PREFIX.pack(size, checksum)), *pieces]):
+        while piece:
+            piece = piece[os.write(file, piece) :]
 
 
 def read_records(data: memoryview) -> Iterator[memoryview]:

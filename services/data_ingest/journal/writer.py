@@ -12,18 +12,21 @@ from fastcore.prepared_buffer import PreparedBuffer
 from fastcore.wire import field_head, wrap
 from services.data_ingest import metrics
 from services.data_ingest.journal.files import (
+    PIECE_BYTES,
     JournalDirectory,
     JournalFile,
     Kind,
+    Pace,
     head,
     remove,
+    write_large_record,
     write_record,
 )
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.open_files import is_out_of_files
-from services.kit.runtime.priority import thread_behind_the_others
+from services.kit.runtime.priority import Unhurried, thread_behind_the_others
 from services.kit.runtime.redaction import reason_of
 
 log = get_logger(__name__)
@@ -118,6 +121,7 @@ class Journal:
         self._frames_since = 0
         # Writes the market: a burst of work, and in no hurry.
         self._thread = thread_behind_the_others("journal")
+        self._unhurried = Unhurried()
         # Held while files are begun, and by who begins a new epoch: its frames may not follow those of before.
         self.beginning = asyncio.Lock()
 
@@ -200,9 +204,16 @@ class Journal:
 
     async def write_market(self) -> None:
         """The market of now, from which the entries that follow count. Only copying it keeps the stream waiting."""
+        self._unhurried = Unhurried()
         size = self._source().expected_size(self._is_base_due)
-        buffer = await asyncio.get_running_loop().run_in_executor(self._thread, PreparedBuffer, size)
+        buffer = await asyncio.get_running_loop().run_in_executor(self._thread, self._prepared, size)
         await self._write_market(False, buffer=buffer)
+
+    def _prepared(self, size: int) -> PreparedBuffer:
+        buffer = PreparedBuffer(size, is_prepared=False)
+        for begin in self._unhurried.paced(range(0, size, PIECE_BYTES)):
+            buffer.prepare(begin, PIECE_BYTES)
+        return buffer
 
     def _write_market(
         self,
@@ -211,7 +222,7 @@ class Journal:
         goes_on_from: JournalFile | None = None,
         buffer: PreparedBuffer | None = None,
     ) -> Awaitable[None]:
-        """Copies the market of now; the result, to be awaited, writes it."""
+        """Copies the market of now; the result, to be awaited, writes it: at once, or unhurriedly from a buffer."""
         began = monotonic()
         with_baselines = with_baselines or self._is_base_due
         is_rotation = bool(self._files) and self._written is not None
@@ -235,7 +246,8 @@ class Journal:
             self._put_baselines_at(now.position)
         written = Written(state, self._base, JournalFile(self._baselines_at, "baselines"))
         message = self._state_message(now, written, trade_identities)
-        return self._store(written, [*message, now.data], now.alerts, before, goes_on_from)
+        pace = iter if buffer is None else self._unhurried.paced
+        return self._store(written, [*message, now.data], now.alerts, before, goes_on_from, pace)
 
     async def _store(
         self,
@@ -244,11 +256,12 @@ class Journal:
         alerts: Sequence[bytes],
         before: Written | None,
         goes_on_from: JournalFile | None,
+        pace: Pace,
     ) -> None:
         """Writes a copied state, and removes what nobody continues from any more."""
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._thread, self._write_state, written.state, parts, alerts)
+            await loop.run_in_executor(self._thread, self._write_state, written.state, parts, alerts, pace)
             if not self._files:
                 # Abandoned meanwhile.
                 remove(self._directory.others())
@@ -295,14 +308,16 @@ class Journal:
             message.trading_day.ParseFromString(now.trading_day)
         return [message.SerializeToString(), field_head(_STATE["market"], len(now.data))]
 
-    def _write_state(self, file: JournalFile, parts: list[bytes | memoryview], alerts: Sequence[bytes]) -> None:
+    def _write_state(
+        self, file: JournalFile, parts: list[bytes | memoryview], alerts: Sequence[bytes], pace: Pace
+    ) -> None:
         """Writes by one rename, so that the file is complete or not there. Takes the parts out of their list."""
         parts.append(b"".join(wrap(_STATE["alerts"], alert) for alert in alerts))
         path = self._directory.path_of(file)
         fresh = path.with_suffix(".new")
         try:
             with fresh.open("wb", buffering=0) as target:
-                write_record(target.fileno(), parts)
+                write_large_record(target.fileno(), parts, pace)
                 os.fsync(target.fileno())
         finally:
             # To give back so much memory takes milliseconds: here, and not in the event loop.
@@ -345,8 +360,13 @@ class Journal:
         self._close_files()
         self._remove()
 
+    def hurry(self) -> None:
+        """What is being written is finished without pauses: somebody waits."""
+        self._unhurried.hurry()
+
     def close(self) -> None:
         """Leaves it to the next process, once what is being written has been."""
+        self.hurry()
         self._thread.shutdown()
         self._close_files()
         self._directory.close()

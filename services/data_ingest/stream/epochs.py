@@ -98,6 +98,7 @@ class EpochRenewal:
                 self._begin(epoch)
                 self._sequencer.announce_epoch()
                 continue
+            self._journal.hurry()
             async with self._journal.beginning:
                 self._begin(epoch)
                 stored = self._journal.begin(*self._progress())

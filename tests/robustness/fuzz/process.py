@@ -6,9 +6,11 @@ before Python, so that the compiled core reports to it, too.
 
 import hashlib
 import inspect
+import os
 import random
 import shlex
 import sys
+import traceback
 import zlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -53,6 +55,12 @@ def sampled(chosen: Target, every: int) -> Callable[[bytes], None]:
     return run_or_alone
 
 
+def end_process(unraisable: "sys.UnraisableHookArgs") -> None:
+    """What compiled code that cannot raise has met, such as an index out of bounds, is a finding, too."""
+    traceback.print_exception(unraisable.exc_type, unraisable.exc_value, unraisable.exc_traceback)
+    os.abort()
+
+
 def escaped(word: bytes) -> str:
     """A word as libFuzzer's dictionaries have it."""
     return "".join(chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in word)
@@ -62,6 +70,7 @@ def main() -> None:
     """Runs until the fuzzer ends the process."""
     name, every, *arguments = sys.argv[1:]
     chosen = target(name)
+    sys.unraisablehook = end_process
     words = Path("words") / name
     words.parent.mkdir(exist_ok=True)
     # A dictionary may not be empty.
