@@ -361,7 +361,7 @@ class Journal:
         self._remove()
 
     def hurry(self) -> None:
-        """What is being written is finished without pauses: somebody waits."""
+        """Finishes what is being written without pauses: somebody waits."""
         self._unhurried.hurry()
 
     def close(self) -> None:
