@@ -6,5 +6,5 @@ def count_blocks() -> tuple[int, int]:
 def prepare_blocks() -> NoReturn:
     """Prepares blocks for whoever takes one, and waits while there are enough: to be run by a thread of its own.
 
-    The other threads go on meanwhile. Returns only when there is no more memory: raises MemoryError.
+    The other threads go on meanwhile. Never returns; raises MemoryError when there is no more memory.
     """

@@ -22,7 +22,9 @@ cdef extern from *:
     static char *tradeul_take_block(void)
     {
         char *block = NULL;
-        pthread_mutex_lock(&tradeul_stock_lock);
+        /* Whoever prepares may have lost its processor while it holds the lock: nobody waits for that. */
+        if (pthread_mutex_trylock(&tradeul_stock_lock) != 0)
+            return NULL;
         if (tradeul_stock_count > 0) {
             block = tradeul_stock[--tradeul_stock_count];
             tradeul_stock_given++;
@@ -41,6 +43,19 @@ cdef extern from *:
         pthread_mutex_unlock(&tradeul_stock_lock);
     }
 
+    /* The child of a fork has the lock, but not the thread that may hold it or wait for it. */
+    static void tradeul_begin_child(void)
+    {
+        pthread_mutex_init(&tradeul_stock_lock, NULL);
+        pthread_cond_init(&tradeul_stock_taken, NULL);
+        tradeul_stock_count = 0;
+    }
+
+    static int tradeul_watch_forks(void)
+    {
+        return pthread_atfork(NULL, NULL, tradeul_begin_child);
+    }
+
     static void tradeul_count_blocks(int64_t *in_stock, int64_t *taken)
     {
         pthread_mutex_lock(&tradeul_stock_lock);
@@ -52,7 +67,12 @@ cdef extern from *:
     char* _take_block "tradeul_take_block"() noexcept nogil
     # Waits while the stock is full.
     void _put_block "tradeul_put_block"(char* block) noexcept nogil
+    int _watch_forks "tradeul_watch_forks"() noexcept nogil
     void _count_blocks "tradeul_count_blocks"(int64_t* in_stock, int64_t* taken) noexcept nogil
+
+
+if _watch_forks() != 0:
+    raise MemoryError("no memory to be told of forks")
 
 
 cdef char* take_block() noexcept nogil:
@@ -69,7 +89,7 @@ def count_blocks():
 def prepare_blocks():
     """Prepares blocks for whoever takes one, and waits while there are enough: to be run by a thread of its own.
 
-    The other threads go on meanwhile. Returns only when there is no more memory: raises MemoryError.
+    The other threads go on meanwhile. Never returns; raises MemoryError when there is no more memory.
     """
     cdef char* block
     with nogil:

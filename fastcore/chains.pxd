@@ -19,7 +19,8 @@ cdef extern from *:
     #define TRADEUL_CHUNK_BLOCK 21
     #endif
     """
-    # Two to this power of bytes of chunks are one block, a huge page, as block_stock.pxd has them. Less than a chunk: each is a block.
+    # Two to this power of bytes of chunks are one block, a huge page, as block_stock.pxd has them. Less than a chunk:
+    # each is a block.
     enum: BLOCK_BITS "TRADEUL_CHUNK_BLOCK"
 
 cdef enum:

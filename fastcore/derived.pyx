@@ -194,7 +194,9 @@ cdef void derive_ranges(Column* columns, const DayTable* table, int32_t i) noexc
 
 
 cdef const Window* bars_window(const SymbolDay* row) noexcept nogil:
-    """Of the bars that stand in for the trades of a row without any; NULL without bars."""
+    """Of the bars that stand in for the trades of a row without any; NULL where there are trades, or no bars."""
+    if row.trades > 0:
+        return NULL
     return row.second_bars.window if row.second_bars.window != NULL else row.minute_bars.window
 
 
@@ -211,7 +213,6 @@ cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, cons
     cdef double* values = row_of(columns, i)
     cdef OlderSums* older = &table.older_sums[i]
     cdef const Bucket* newest = NULL
-    cdef const Window* bars = NULL
     cdef Billionths volume = 0, dollars = 0
     cdef double trades = 0, largest = 0, high = -INFINITY, low = INFINITY, most
     cdef int w
@@ -226,11 +227,10 @@ cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, cons
         return
     if row.trades > 0:
         newest = newest_bucket(&row.window)
-    else:
-        bars = bars_window(row)
-    if newest == NULL or newest.number < moment.grid - NEWEST_CLASS:
+    # Ahead of now only in bytes that no state has written.
+    if newest == NULL or not moment.grid - NEWEST_CLASS <= newest.number <= moment.grid:
         row.window.summed = NOTHING_SUMMED
-        sum_windows(&table.chunks, &row.window, bars, False, moment.grid, older)
+        sum_windows(&table.chunks, &row.window, bars_window(row), False, moment.grid, older)
     else:
         bring_older(&table.chunks, &row.window, moment.grid, older)
         volume = billionths(newest.volume)

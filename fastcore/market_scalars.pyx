@@ -10,7 +10,7 @@ from fastcore.derived_kernels cimport round6
 from fastcore.field_numbers cimport F_PREV_CLOSE
 from fastcore.row_values cimport Column, value_of
 from fastcore.window_sums cimport OlderSums, sum_windows
-from fastcore.windows cimport Window, grid_of
+from fastcore.windows cimport grid_of
 
 # Of the windows of windows.pxd, those of 5, 15 and 30 minutes.
 cdef int[SCALARS] WINDOW
@@ -25,7 +25,6 @@ cdef void forget_scalars(DayTable* table) noexcept nogil:
 
 cdef void take_scalars(DayTable* table, const Column* columns, int32_t spy) noexcept nogil:
     cdef const SymbolDay* row
-    cdef const Window* bars = NULL
     cdef OlderSums sums
     cdef int k
     forget_scalars(table)
@@ -35,9 +34,7 @@ cdef void take_scalars(DayTable* table, const Column* columns, int32_t spy) noex
         return
     row = &table.rows[spy]
     table.scalars[1] = percent(row.price, value_of(columns, F_PREV_CLOSE, spy))
-    if row.trades == 0:
-        bars = bars_window(row)
-    sum_windows(&table.chunks, &row.window, bars, False, grid_of(table.mark_ns), &sums)
+    sum_windows(&table.chunks, &row.window, bars_window(row), False, grid_of(table.mark_ns), &sums)
     for k in range(2, SCALARS):
         table.scalars[k] = percent(row.price, sums.before[WINDOW[k]])
     for k in range(1, SCALARS):

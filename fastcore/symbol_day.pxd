@@ -10,7 +10,7 @@ from fastcore.windows cimport Window
 # Ask for a row's lines, and later for its window's, before they are needed.
 cdef void fetch_day(const SymbolDay* row) noexcept nogil
 cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil
-# After that, the buckets that leave the row's windows when `grid` is the bucket of now.
+# To be called after fetch_window(): asks for the buckets that leave the row's windows when `grid` is that of now.
 cdef void fetch_buckets(const DayTable* table, int32_t i, int64_t grid) noexcept nogil
 # Of the rows `i` to `count` that are gone through in order, those whose windows the bucket of now, `grid`, moves.
 cdef void fetch_windows_ahead(const DayTable* table, int32_t i, int32_t count, int64_t grid) noexcept nogil

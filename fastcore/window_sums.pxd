@@ -28,7 +28,7 @@ cdef extern from *:
         if (fabs(scaled) < 9e18)
             return llrint(scaled);
         /* Beyond lies only what no state has written. */
-        return fabs(scaled) < 8e35 ? (tradeul_billionths)scaled : 0;
+        return fabs(scaled) < 1e35 ? (tradeul_billionths)scaled : 0;
     }
 
     static inline double tradeul_of_billionths(tradeul_billionths sum)

@@ -9,7 +9,7 @@ from fastcore.chains cimport (
 )
 from fastcore.memory cimport fetch_line
 from fastcore.windows cimport (
-    ALL_SUMMED, BUCKETS, NEVER, NOTHING_SUMMED, ONE_MISSING, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket, Window,
+    ALL_SUMMED, BUCKETS, NEVER, NEWEST_CLASS, NOTHING_SUMMED, ONE_MISSING, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket, Window,
     bucket_before_newest, newest_bucket,
 )
 
@@ -51,6 +51,8 @@ cdef int fill_classes() except -1:
         while k < WINDOWS and d >= LENGTH[k]:
             k += 1
         class_of[d] = k
+    if RANGE_WINDOW[0] != FIVE_MINUTES or LENGTH[ONE_MINUTE] != NEWEST_CLASS + 1 or LENGTH[WINDOWS - 1] > BUCKETS:
+        raise AssertionError("expected windows that agree on which are of one and of five minutes, and what is kept")
     return 0
 
 
@@ -217,7 +219,7 @@ cdef inline void widen(
 
 cdef void find_extremes(const ChunkPool* pool, OlderSums* older, int32_t newest, uint32_t left) noexcept nogil:
     """Of the windows whose bit is set in `left`: the bucket with an extreme has left them."""
-    cdef double high, low, largest = 0
+    cdef double high = -INFINITY, low = INFINITY, largest = 0
     cdef int r
     if left & 1 << ONE_MINUTE:
         widen(pool, older.begin[ONE_MINUTE], newest, &high, &low, &largest)
@@ -257,7 +259,9 @@ cdef inline bint has_extreme(const OlderSums* older, int w, const Bucket* bucket
     )
 
 
-cdef void take_out_what_left(const ChunkPool* pool, const Window* window, int64_t grid, OlderSums* older) noexcept nogil:
+cdef void take_out_what_left(
+    const ChunkPool* pool, const Window* window, int64_t grid, OlderSums* older
+) noexcept nogil:
     cdef int32_t newest = newest_bucket(window).number
     cdef const Bucket* bucket
     cdef Place place

@@ -25,7 +25,8 @@ cdef enum:
 cdef enum:
     NOTHING_SUMMED = 0
     ALL_SUMMED = 1              # all buckets but the newest, none of which has changed since
-    # All but the newest and the one before it, which was the newest when they were added up, at most a minute older.
+    # All but the newest and the one before it, which was the newest when they were added up and is at most a minute
+    # older than the newest is now.
     ONE_MISSING = 2
 
 # One line of the cache, in which a trade changes all that it changes of its window.

@@ -43,7 +43,8 @@ cdef Bucket* other_bucket(ChunkPool* pool, Window* window, int64_t number) excep
     cdef int32_t older
     if newest == NULL or number > newest.number:
         bucket = <Bucket*>append(pool, &window.buckets, WIDTH)
-        # Not after a pause: what has been added up could be among the buckets that are dropped.
+        # Not after a pause: what has been added up could be among the buckets that are dropped. No more than a minute
+        # after the newest, which was not ahead of now, less than number - BUCKETS is older than every window.
         window.summed = (
             ONE_MISSING if window.summed == ALL_SUMMED and number <= newest.number + NEWEST_CLASS else NOTHING_SUMMED
         )
@@ -91,7 +92,7 @@ cdef int write_window(Writer* writer, const ChunkPool* pool, const Window* windo
 cdef int read_window(Cursor* cursor, ChunkPool* pool, Window* window) except -1:
     """ValueError when the bytes end early or are no buckets in order; `window`, fresh, can be freed in any case."""
     cdef int64_t count, i
-    cdef int32_t before = -1
+    cdef int32_t before = -1, first = 0
     cdef const Bucket* bucket
     cdef Place place
     read_block(cursor, &window.before_price, sizeof(double))
@@ -107,6 +108,12 @@ cdef int read_window(Cursor* cursor, ChunkPool* pool, Window* window) except -1:
             raise ValueError("state: expected buckets of times since 1970, was something else")
         if bucket.number <= before:
             raise ValueError("state: expected buckets in order, was another order")
+        if i == 0:
+            first = bucket.number
+            if window.before_time >= 0 and grid_of(window.before_time) >= first:
+                raise ValueError("state: expected a price from before a window's buckets, was a later one")
+        if bucket.number - first >= BUCKETS:
+            raise ValueError(f"state: expected buckets of {BUCKETS} times ten seconds at most, was more")
         if bucket.price_time != -1 and grid_of(bucket.price_time) != bucket.number:
             raise ValueError("state: expected prices of a bucket's own ten seconds, was another time")
         before = bucket.number

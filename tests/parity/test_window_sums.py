@@ -1,6 +1,7 @@
 """Windows that are kept up as they move: the same to the last bit as those of a copy that adds up everything anew."""
 
 import random
+import struct
 from collections.abc import Iterator
 from typing import Final
 
@@ -154,3 +155,47 @@ def test_decimals_are_added_up_to_what_they_are() -> None:
     assert state.number("A", "vol_1m") == 0.3
     assert state.number("A", "dollar_volume_1m") == 0.03
     assert state.number("A", "vol_5m") == 123_456_789.4
+
+
+@pytest.mark.parametrize("ahead", [3, 100, 500])
+def test_buckets_ahead_of_now_are_refused_or_added_up(ahead: int) -> None:
+    """Only bytes that no state has written have them."""
+    tape = Tape(["A", "B"])
+    state = MarketState()
+
+    def trade(symbol_id: int) -> bytes:
+        batch = market_data_pb2.TradeBatch(
+            symbol_id=[symbol_id], time_ns=[tape.now_ns], price=[50.0], size=[100.0], conditions=[0]
+        )
+        return tape.frame(trades=batch)
+
+    def watermark() -> bytes:
+        return tape.frame(watermark=frame_pb2.Watermark(event_time_ns=tape.now_ns))
+
+    for frame in tape.opening():
+        state.apply(frame)
+    for _ in range(10):
+        tape.now_ns += 10 * SECOND
+        state.apply(trade(0))
+    state.apply(watermark())
+    data = bytearray(state.to_bytes())
+    newest = tape.now_ns // (10 * SECOND)
+    # Its number and how many trades; behind four numbers, its newest price and the time of that.
+    at = data.index(struct.pack("<iI", newest, 1))
+    struct.pack_into("<i", data, at, newest + ahead)
+    struct.pack_into("<q", data, at + 40, (newest + ahead) * 10 * SECOND)
+    if ahead >= 192:
+        with pytest.raises(ValueError, match="buckets of 192 times ten seconds at most"):
+            MarketState.from_bytes(data)
+        return
+    state = MarketState.from_bytes(data)
+    state.refresh()
+    tape.now_ns = (newest + ahead + 1) * 10 * SECOND
+    for symbol_id in (0, 1, 1):
+        state.apply(trade(symbol_id))
+    state.apply(watermark())
+    state.refresh()
+    anew = MarketState.from_bytes(state.to_bytes())
+    anew.refresh()
+    for name in FIELDS:
+        assert anew.column(name).tobytes() == state.column(name).tobytes(), name

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 PROGRAM = """
+import os
 import time
 from fastcore.block_stock import count_blocks
 from fastcore.market_state import MarketState
@@ -33,11 +34,18 @@ print(count_blocks())
 after = grown()
 until_full()
 in_stock, taken = count_blocks()
+child = os.fork()
+if not child:
+    # It has neither the thread nor what that has prepared.
+    prepare_memory()
+    until_full()
+    os._exit(0 if grown().hash() == before.hash() and count_blocks()[1] > taken else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 print(in_stock, taken >= 2, before.hash() == after.hash(), before.list_bytes == after.list_bytes > 1 << 20)
 """
 
 
 def test_markets_grow_into_prepared_memory() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True, timeout=120)
-    assert done.stdout.splitlines() == ["(0, 0)", "(4, 0)", "4 True True True"]
+    assert done.stdout.splitlines() == ["(0, 0)", "(4, 0)", "0", "4 True True True"]
     assert not done.stderr

@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from fastcore.alert_rules import AlertRule
 from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
 from fastcore.wire import only_field
+from services.data_ingest import metrics
 from services.data_ingest.feed.feed_input import FeedInput, FeedProgress
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, begin_with, files, recover
 from services.data_ingest.startup import begin_journal
@@ -639,7 +641,7 @@ async def test_the_market_is_written_without_haste_until_somebody_waits(
     await rig.begin()
     for _ in range(30):
         rig.step()
-    monkeypatch.setattr("services.kit.runtime.priority.PAUSE", 1e9)
+    monkeypatch.setattr("services.kit.runtime.priority.PAUSE_RATIO", 1e12)
     writing = asyncio.create_task(rig.journal.write_market())
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(writing), 0.3)
@@ -648,4 +650,40 @@ async def test_the_market_is_written_without_haste_until_somebody_waits(
     await writing
     assert moment_of(found_in(next(copies(home)))) == rig.now
     assert max(state.position for state in rig.directory.files("state")) > Position(EPOCH, 0)
+    rig.journal.close()
+
+
+@pytest.mark.parametrize("until", ["prepared", "written"])
+async def test_a_journal_that_is_abandoned_meanwhile_stays_so(
+    home: Path, until: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While memory for the market is prepared, or while the market is written: it would lack what was removed."""
+    rig = Rig(home)
+    await rig.begin()
+    for _ in range(60):
+        rig.step()
+    monkeypatch.setattr("services.kit.runtime.priority.PAUSE_RATIO", 1e12 if until == "prepared" else 0)
+    reached = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    write = files.write_large_record
+
+    def wait_and_write(file: int, parts: list[bytes | memoryview], pace: files.Pace) -> None:
+        write(file, parts, pace)
+        loop.call_soon_threadsafe(reached.set)
+        time.sleep(0.3)
+
+    if until == "written":
+        monkeypatch.setattr("services.data_ingest.journal.writer.write_large_record", wait_and_write)
+    writing = asyncio.create_task(rig.journal.write_market())
+    if until == "written":
+        await reached.wait()
+    else:
+        await asyncio.sleep(0.1)
+    failures = metrics.JOURNAL_FAILURES._value.get()
+    rig.journal.abandon("of a test")
+    rig.journal.hurry()
+    await writing
+    assert metrics.JOURNAL_FAILURES._value.get() == failures + 1
+    assert not rig.journal.is_kept
+    assert os.listdir(home) == ["lock"]
     rig.journal.close()

@@ -21,7 +21,7 @@ Kind = Literal["state", "frames", "baselines"]
 _PREFIX: Final = Struct("<II")
 # What is written at once of a large record.
 PIECE_BYTES: Final = 1 << 18
-# Has pauses between pieces, or none.
+# Yields the pieces, with or without pauses.
 Pace = Callable[[Iterable[memoryview]], Iterable[memoryview]]
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -124,7 +124,10 @@ def write_record(file: int, parts: Sequence[bytes | memoryview]) -> int:
 
 
 def write_large_record(file: int, parts: Sequence[bytes | memoryview], pace: Pace) -> None:
-    """Appends the record that is these parts, piece by piece at the pace given. Raises OSError."""
+    """Appends the record that is these parts, piece by piece: adds up its checksum, then writes it, both at this pace.
+
+    Raises OSError.
+    """
     size = checksum = 0
     pieces = [memoryview(part)[i : i + PIECE_BYTES] for part in parts for i in range(0, len(part), PIECE_BYTES)]
     for piece in pace(pieces):

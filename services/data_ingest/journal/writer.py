@@ -26,7 +26,7 @@ from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.open_files import is_out_of_files
-from services.kit.runtime.priority import Unhurried, thread_behind_the_others
+from services.kit.runtime.priority import Pacer, thread_behind_the_others
 from services.kit.runtime.redaction import reason_of
 
 log = get_logger(__name__)
@@ -121,7 +121,7 @@ class Journal:
         self._frames_since = 0
         # Writes the market: a burst of work, and in no hurry.
         self._thread = thread_behind_the_others("journal")
-        self._unhurried = Unhurried()
+        self._pacer = Pacer()
         # Held while files are begun, and by who begins a new epoch: its frames may not follow those of before.
         self.beginning = asyncio.Lock()
 
@@ -204,14 +204,16 @@ class Journal:
 
     async def write_market(self) -> None:
         """The market of now, from which the entries that follow count. Only copying it keeps the stream waiting."""
-        self._unhurried = Unhurried()
+        pacer = self._pacer = Pacer()
         size = self._source().expected_size(self._is_base_due)
-        buffer = await asyncio.get_running_loop().run_in_executor(self._thread, self._prepared, size)
-        await self._write_market(False, buffer=buffer)
+        buffer = await asyncio.get_running_loop().run_in_executor(self._thread, self._prepared, size, pacer)
+        if self._files:
+            await self._write_market(False, buffer=buffer)
 
-    def _prepared(self, size: int) -> PreparedBuffer:
+    @staticmethod
+    def _prepared(size: int, pacer: Pacer) -> PreparedBuffer:
         buffer = PreparedBuffer(size, is_prepared=False)
-        for begin in self._unhurried.paced(range(0, size, PIECE_BYTES)):
+        for begin in pacer.paced(range(0, size, PIECE_BYTES)):
             buffer.prepare(begin, PIECE_BYTES)
         return buffer
 
@@ -222,7 +224,7 @@ class Journal:
         goes_on_from: JournalFile | None = None,
         buffer: PreparedBuffer | None = None,
     ) -> Awaitable[None]:
-        """Copies the market of now; the result, to be awaited, writes it: at once, or unhurriedly from a buffer."""
+        """Copies the market of now; the result, to be awaited, writes it: at once, or with pauses from a buffer."""
         began = monotonic()
         with_baselines = with_baselines or self._is_base_due
         is_rotation = bool(self._files) and self._written is not None
@@ -246,7 +248,7 @@ class Journal:
             self._put_baselines_at(now.position)
         written = Written(state, self._base, JournalFile(self._baselines_at, "baselines"))
         message = self._state_message(now, written, trade_identities)
-        pace = iter if buffer is None else self._unhurried.paced
+        pace = iter if buffer is None else self._pacer.paced
         return self._store(written, [*message, now.data], now.alerts, before, goes_on_from, pace)
 
     async def _store(
@@ -274,7 +276,7 @@ class Journal:
                 # One continues from the state before, whose frames are all here.
                 self._is_base_due = True
                 self._put_off(error)
-            else:
+            elif self._files:
                 self._give_up(error)
 
     def _put_off(self, error: OSError) -> None:
@@ -362,7 +364,7 @@ class Journal:
 
     def hurry(self) -> None:
         """Finishes what is being written without pauses: somebody waits."""
-        self._unhurried.hurry()
+        self._pacer.stop_pausing()
 
     def close(self) -> None:
         """Leaves it to the next process, once what is being written has been."""

@@ -4,7 +4,9 @@ While symbols trade, their windows grow. The system hands out memory when it is 
 milliseconds on a virtual machine, and the trades of that moment would wait.
 """
 
+import time
 from threading import Thread
+from typing import Final
 
 from fastcore.block_stock import prepare_blocks
 from services.kit.runtime.logging import get_logger
@@ -12,6 +14,8 @@ from services.kit.runtime.priority import let_others_go_first
 
 log = get_logger(__name__)
 
+# When there was no more memory.
+RETRY_SECONDS: Final = 60.0
 _preparing: Thread | None = None
 
 
@@ -25,7 +29,9 @@ def prepare_memory() -> None:
 
 def _prepare() -> None:
     let_others_go_first()
-    try:
-        prepare_blocks()
-    except MemoryError as error:
-        log.error("markets get memory only when they need it", error=error)
+    while True:
+        try:
+            prepare_blocks()
+        except MemoryError as error:
+            log.error("markets get memory only when they need it", error=error)
+        time.sleep(RETRY_SECONDS)

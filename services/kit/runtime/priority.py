@@ -11,12 +11,12 @@ import errno
 import os
 import platform
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Final, TypeVar
 
-from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 
 log = get_logger(__name__)
@@ -27,8 +27,8 @@ T = TypeVar("T")
 BACKGROUND_NICENESS: Final = 5
 # Of processes that only load, or compute what somebody waits for: about a tenth.
 WORKER_NICENESS: Final = 10
-# How much longer than a piece of unhurried work the pause after it is.
-PAUSE: Final = 4
+# A pause is so many times as long as the processor worked on the piece before it.
+PAUSE_RATIO: Final = 4
 # Linux gives whoever asks for shorter turns its next one sooner, from 6.12 on; by default they are about 3 ms.
 TURN_SECONDS: Final = 0.0005
 # sched_setattr(2), which neither Python nor every C library has.
@@ -59,29 +59,31 @@ def thread_behind_the_others(name: str) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, name, initializer=let_others_go_first)
 
 
-class Unhurried:
-    """The pace of work that nobody waits for: pauses after each piece, so that it takes a fifth of the time.
+class Pacer:
+    """Pauses between the pieces of a work that nobody waits for, so that it takes a fifth of a processor at most.
 
-    For a thread behind the others: also what waits for memory or a disk takes a processor from them on some machines.
+    Low priority is not enough: on some virtual machines whoever waits for memory keeps its processor meanwhile.
     """
 
     def __init__(self) -> None:
-        self._hurries = Event()
+        self._is_done_pausing = Event()
 
     def paced(self, pieces: Iterable[T]) -> Iterator[T]:
-        """The pieces of a work, with the pauses."""
-        for piece in pieces:
-            began = monotonic()
+        """The pieces, with a pause before each but the first; to be used by one thread."""
+        began = time.thread_time()
+        for number, piece in enumerate(pieces):
+            if number:
+                self._is_done_pausing.wait(PAUSE_RATIO * (time.thread_time() - began))
+                began = time.thread_time()
             yield piece
-            self._hurries.wait(PAUSE * (monotonic() - began))
 
-    def hurry(self) -> None:
-        """Makes no more pauses: somebody waits. To be called by any thread."""
-        self._hurries.set()
+    def stop_pausing(self) -> None:
+        """No more pauses from now on: somebody is waiting. May be called from any thread."""
+        self._is_done_pausing.set()
 
 
 def let_others_go_first() -> None:
-    """The calling thread works for nobody who waits: it comes last where threads have priorities of their own."""
+    """Lowers the calling thread's priority, where threads have one of their own."""
     if platform.system() == "Linux":
         # Of the calling thread, whatever POSIX says: see nice(2), "C library/kernel differences".
         os.nice(WORKER_NICENESS)
