@@ -10,9 +10,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from fastcore.chains cimport ChunkPool, Place
-from fastcore.windows cimport (
-    ALL_SUMMED, ONE_MISSING, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Window, newest_bucket,
-)
+from fastcore.windows cimport ALL_SUMMED, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Window
 
 cdef extern from *:
     """
