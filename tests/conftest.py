@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from services.kit.runtime.forks import prepare_for_forks
+from services.kit.runtime.grpc_io import wait_in_one_thread
 from tests.support.time_limit import Limit, set_time_limit
 
 # What starts a mesh takes minutes and comes first: of what comes last each file takes seconds, and whichever process of
@@ -24,6 +25,7 @@ STDERR: Final = pytest.StashKey[int]()
 LoopFactories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
 prepare_for_forks()
+wait_in_one_thread()
 
 # A shell makes what it starts in the background ignore Ctrl-C, and all that is started from there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

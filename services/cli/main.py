@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 from services.cli.arguments import nearest
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.forks import prepare_for_forks
+from services.kit.runtime.grpc_io import wait_in_one_thread
 from services.kit.runtime.redaction import described, location_of, redact
 
 # sysexits.h EX_CONFIG, by which the supervisor knows that starting again would not help.
@@ -114,6 +115,7 @@ def cli() -> None:
 def main() -> None:
     """The console script: wrong settings end with status 78, what is missing to start with 1."""
     prepare_for_forks()
+    wait_in_one_thread()
     try:
         # Help as wide as the terminal, up to this; 80 columns are only what click takes for a pipe.
         width = None if sys.stdout.isatty() else HELP_WIDTH
