@@ -3,6 +3,7 @@
 import math
 import random
 import re
+import statistics
 import struct
 
 import numpy as np
@@ -138,11 +139,15 @@ def test_slot_after_slot_is_as_a_jump_there() -> None:
 @pytest.mark.parametrize(("busy", "most"), [(5, 2200), (20, 2600)])
 def test_a_symbols_baseline_takes_about_half_of_its_values(busy: float, most: int) -> None:
     """Its values are 4,608 bytes."""
-    rng, symbols = random.Random(1), [f"S{i}" for i in range(200)]
-    kinds = measured(rng, 30, busy)
-    state = MarketState()
-    market = SmallMarket(state, symbols=symbols)
-    before = used_bytes()
-    for number in range(len(symbols)):
-        market.baselines(*kinds, symbol_id=number)
-    assert 1000 < (used_bytes() - before) / len(symbols) < most
+    symbols = [f"S{i}" for i in range(200)]
+    kinds = measured(random.Random(1), 30, busy)
+    sizes, kept = [], []
+    # Other threads of this process take memory, too, but not each time.
+    for _ in range(3):
+        market = SmallMarket(MarketState(), symbols=symbols)
+        kept.append(market)
+        before = used_bytes()
+        for number in range(len(symbols)):
+            market.baselines(*kinds, symbol_id=number)
+        sizes.append((used_bytes() - before) / len(symbols))
+    assert 1000 < statistics.median(sizes) < most
