@@ -9,6 +9,7 @@ client may read the last one through an Envoy that only passes requests on, as c
 
 import asyncio
 import json
+import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from services.cli.local.gateway import envoy_program
 from services.kit.rpc.channel import CHANNEL_OPTIONS
 from services.kit.rpc.server import SERVER_OPTIONS
 from services.kit.runtime.clock import monotonic
+from services.kit.runtime.grpc_io import WITHOUT_EVENT_ENGINE
 from services.kit.runtime.priority import work_in_short_turns
 from tests.support.mesh import free_ports
 
@@ -182,7 +184,9 @@ async def started(ws_url: str, processes: int, has_envoy: bool) -> AsyncIterator
 
 async def run_program(stack: AsyncExitStack, *command: str) -> asyncio.subprocess.Process:
     """Runs a program until the stack is closed."""
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    # gRPC waits for sockets as in the mesh's services.
+    environment = {"GRPC_EXPERIMENTS": WITHOUT_EVENT_ENGINE, **os.environ}
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, env=environment)
     stack.push_async_callback(process.wait)
     stack.callback(process.kill)
     return process

@@ -1,5 +1,6 @@
 """Messages take the shortest way through gRPC's threads."""
 
+import os
 import subprocess
 import sys
 
@@ -50,8 +51,24 @@ uvloop.run(main())
 """
 
 
+def exchanged(**environment: str) -> subprocess.CompletedProcess[str]:
+    ours = {name: value for name, value in os.environ.items() if name != "GRPC_EXPERIMENTS"}
+    return subprocess.run(
+        [sys.executable, "-c", EXCHANGES],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**ours, **environment},
+    )
+
+
 def test_messages_do_not_pass_through_the_event_engine() -> None:
-    process = subprocess.run([sys.executable, "-c", EXCHANGES], capture_output=True, text=True, timeout=60, check=True)
+    process = exchanged()
     assert "Unknown experiment" not in process.stderr
     # With it they wait some six times for each message and its answer.
     assert int(process.stdout) < MESSAGES
+
+
+def test_the_environment_decides() -> None:
+    assert int(exchanged(GRPC_EXPERIMENTS="event_engine_client,event_engine_listener").stdout) > MESSAGES

@@ -35,6 +35,7 @@ ENVIRONMENT: Final = {
 }
 FORK_SERVER_ENVIRONMENT: Final = {
     # To be known before gRPC is loaded, which is here; the rest of services/kit/runtime/forks.py is for its children.
+    # What services/kit/runtime/grpc_io.py sets, it has from `tradeul up`, which may have been told otherwise.
     "GRPC_ENABLE_FORK_SUPPORT": "0",
     # numpy's linear algebra, which nobody uses, would start a thread for each processor when it is imported.
     "OPENBLAS_NUM_THREADS": "1",
