@@ -30,6 +30,10 @@ class ScanKey(NamedTuple):
     order_by: str
     limit: int
 
+    @classmethod
+    def of(cls, compiled: CompiledScan, limit: int) -> "ScanKey":
+        return cls(compiled.filter.text.strip(), compiled.order.text.strip(), limit)
+
 
 class Scan:
     """One scan and its stream of changes. `handle` is its list in the present market."""
@@ -69,6 +73,9 @@ class CustomScans:
     def __len__(self) -> int:
         return len(self._scans)
 
+    def __contains__(self, key: ScanKey) -> bool:
+        return key in self._scans
+
     def __iter__(self) -> Iterator[Scan]:
         return iter(self._scans.values())
 
@@ -82,7 +89,7 @@ class CustomScans:
 
         `watcher`: the key of its request.
         """
-        key = ScanKey(compiled.filter.text.strip(), compiled.order.text.strip(), limit)
+        key = ScanKey.of(compiled, limit)
         steps = compiled.steps
         scan = self._scans.get(key)
         if watcher is not None:

@@ -28,6 +28,7 @@ from services.market.dates import trading_date
 from services.market.symbols import known_form
 from services.scanner.compiled_scan import MISTAKES, CompiledScan
 from services.scanner.core import SCAN, MarketSource, field_definitions, list_definitions
+from services.scanner.custom_scans import ScanKey
 from services.scanner.feed_line import FeedLine
 from services.scanner.large_messages import LargeMessages
 from services.scanner.list_events import ListEvents, last_event_position
@@ -277,8 +278,11 @@ class ScannerServicer:
             changed_fields_only=request.changed_fields_only,
             is_internal=not is_through_gateway(context),
         )
+        wanted = ScanKey.of(scan, limit)
         with contextlib.ExitStack() as stack:
-            yield await self._requests.take_turn(lambda: stack.enter_context(opened), key_name(key))
+            yield await self._requests.open(
+                wanted, lambda: wanted in self._hub.scans, lambda: stack.enter_context(opened), key_name(key)
+            )
 
 
 def key_name(key: RequestKey | None) -> str:

@@ -1,6 +1,8 @@
 """The scanner between a scripted sequencer and its clients: every copy exact, whatever happens in between."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import grpc
@@ -21,6 +23,7 @@ from services.scanner.compiled_scan import MAX_STEPS
 from services.scanner.core import MarketSource
 from services.scanner.service import market_of
 from services.scanner.servicer import DEFAULT_SYMBOLS
+from services.scanner.turns import MAX_WAITING
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_scanner import ListReader, RunningScanner, running_scanner
 from tests.support.scripted_sequencer import POLL_SECONDS, Response, ScriptedSequencer, frame_response
@@ -452,6 +455,29 @@ async def test_an_own_list_live(sequencer: ScriptedSequencer, scanner: RunningSc
     other.call.cancel()
     await scanner.until_subscribers(1)
     assert len(scanner.hub.scans) == 1
+
+
+async def test_many_open_the_same_scan_at_once(scanner: RunningScanner) -> None:
+    """More than may wait, as when the clients of a gateway come back together."""
+    requests = scanner.service.requests
+    async with asyncio.timeout(60):
+        while (compiler := requests.compiler.pid) is None:
+            await asyncio.sleep(0.01)
+        os.kill(compiler, signal.SIGSTOP)
+        try:
+            readers = [scanner.watch_scan("change_percent > 0") for _ in range(2 * MAX_WAITING)]
+            labels = {"method": "/tradeul.v1.ScannerService/WatchScan"}
+            while (REGISTRY.get_sample_value("tradeul_rpc_open", labels) or 0) < len(readers):
+                await asyncio.sleep(0.01)
+            assert requests.waiting == 1
+        finally:
+            os.kill(compiler, signal.SIGCONT)
+    for reader in readers:
+        await reader.until("current")
+    assert (await scanner.status()).scans == 1
+    for reader in readers:
+        reader.call.cancel()
+    await scanner.until_subscribers(0)
 
 
 async def test_ack_and_cancel(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from services.kit.runtime.errors import INVALID_ORDER, SCAN_TOO_COSTLY, ServiceE
 from services.kit.runtime.priority import WORKER_NICENESS
 from services.scanner import compiled_scan, scan_requests
 from services.scanner.compiled_scan import CompiledScan, compile_scan
-from services.scanner.custom_scans import CustomScans, Scan
+from services.scanner.custom_scans import CustomScans, Scan, ScanKey
 from services.scanner.list_stream import ListStream
 from services.scanner.scan_requests import ScanRequests
 from services.scanner.turns import Turns
@@ -115,8 +116,10 @@ async def test_waiting_requests_are_bounded(requests: ScanRequests) -> None:
     process = await started(requests)
     os.kill(process, signal.SIGSTOP)
 
+    texts = (f"price > {number}" for number in itertools.count())
+
     def request(key: str) -> "asyncio.Task[CompiledScan]":
-        return asyncio.create_task(requests.compile("price > 1", "", key))
+        return asyncio.create_task(requests.compile(next(texts), "", key))
 
     waiting = [request("web"), request("web")]
     await asyncio.sleep(0)
@@ -135,6 +138,39 @@ async def test_waiting_requests_are_bounded(requests: ScanRequests) -> None:
     os.kill(process, signal.SIGCONT)
     assert [scan.steps for scan in await asyncio.gather(*waiting)] == [1] * 4
     assert await requests.take_turn(lambda: 2, "web") == 2
+
+
+async def test_any_number_may_request_the_same(requests: ScanRequests) -> None:
+    """It is compiled once, also when who came first has gone, and opened in one turn."""
+    process = await started(requests)
+    os.kill(process, signal.SIGSTOP)
+    before = compiled_count()
+    waiting = [asyncio.create_task(requests.compile("price > 1", "", "web")) for _ in range(10)]
+    await asyncio.sleep(0)
+    assert requests.waiting == 1
+    waiting.pop(0).cancel()
+    await asyncio.sleep(0)
+    os.kill(process, signal.SIGCONT)
+    (scan, *others) = await asyncio.gather(*waiting)
+    assert (others, compiled_count() - before) == ([scan] * 8, 1)
+
+    watchers = 0
+
+    def watch() -> int:
+        nonlocal watchers
+        watchers += 1
+        return watchers
+
+    def is_watched() -> bool:
+        return watchers > 0
+
+    turns = REGISTRY.get_sample_value("tradeul_scan_request_seconds_count") or 0.0
+    key = ScanKey.of(scan, 5)
+    opened = [asyncio.create_task(requests.open(key, is_watched, watch, "web")) for _ in range(10)]
+    await asyncio.sleep(0)
+    assert requests.waiting == 1
+    assert await asyncio.gather(*opened) == list(range(1, 11))
+    assert REGISTRY.get_sample_value("tradeul_scan_request_seconds_count") == turns + 1
 
 
 async def test_scans_are_refreshed_in_slices_each_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
