@@ -28,7 +28,7 @@ if sanitize:
     compile_args += ["-fno-omit-frame-pointer", "-g"]
     # Room for few rows at once, and a block for each chunk of a list: what lies too far is then beyond what was
     # allocated; see fastcore/memory.pxd and chains.pxd.
-    compile_args += ["-DTRADEUL_ROOM=2", "-DTRADEUL_CHUNK_BLOCK=0"]
+    compile_args += ["-DTRADEUL_ROOM=2", "-DTRADEUL_RESERVED=1u", "-DTRADEUL_CHUNK_BLOCK=0"]
     # Of functions that a header defines and one file does not use.
     compile_args += ["-Wno-unused-function"]
 

@@ -63,6 +63,7 @@ cdef class MarketState:
     cpdef bytes encode_row(self, int32_t symbol_id)     # TickerRow without rank, as of the last refresh
 
     cdef int _grow(self, int32_t count) except -1
+    cdef int _add_rows(self, int32_t count) except -1
     cdef int _add_symbols(self, list symbols) except -1
     cdef int _put_in_order(self, int32_t symbol_id) except -1
     cdef int _apply_body(self, const Field* body) except -1

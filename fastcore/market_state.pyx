@@ -47,7 +47,7 @@ from fastcore.reference_frames cimport (
     Splits, apply_baselines, apply_reference, parse_reasons, parse_symbols, parse_trading_day, parse_watermark,
 )
 from fastcore.row_encoder cimport encoded_row, row_dict
-from fastcore.row_values cimport free_values, grow_values, init_values, put_value, value_of
+from fastcore.row_values cimport free_values, grow_values, init_row, init_values, put_value, value_of
 from fastcore.row_view cimport RowView
 from fastcore.state_bytes cimport mixed, read_block, write_block
 from fastcore.suspects cimport SuspectCounts
@@ -164,7 +164,7 @@ cdef class MarketState:
         cdef int32_t i
         cdef int field
         if self.table.rows != NULL:
-            for i in range(self.capacity):
+            for i in range(self.count):
                 free_day(&self.table.chunks, &self.table.rows[i])
         free(self.table.rows)
         free_pool(&self.table.chunks)
@@ -195,8 +195,8 @@ cdef class MarketState:
     # ---- rows ----
 
     cdef int _grow(self, int32_t count) except -1:
-        """Room for `count` rows; new ones hold nothing."""
-        cdef int32_t i, old = self.capacity, room = max(count, <int32_t>ROOM)
+        """Room for `count` rows; _add_rows() is to follow, which alone writes to what is new of those that are wide."""
+        cdef int32_t old = self.capacity, room = max(count, <int32_t>ROOM)
         cdef int field
         if count <= old:
             return 0
@@ -221,15 +221,23 @@ cdef class MarketState:
             grow_array(<void**>&self.text_columns[field], room, sizeof(int32_t))
             memset(self.text_columns[field] + old, 0, (room - old) * sizeof(int32_t))
         grow_baselines(&self.baselines, room)
-        for i in range(old, room):
+        self.capacity = room
+        return 0
+
+    cdef int _add_rows(self, int32_t count) except -1:
+        """Rows that hold nothing."""
+        cdef int32_t i
+        self._grow(self.count + count)
+        for i in range(self.count, self.count + count):
             init_day(&self.table.rows[i])
             init_range(&self.table.ranges[i])
+            init_row(&self.values, i)
             self.table.revision[i] = 0
             self.table.touches[i] = 0
             self.table.moments[i] = -1
             self.table.spans[i].high = self.table.spans[i].low = NAN
             self.table.updated_at[i] = -1
-        self.capacity = room
+        self.count += count
         return 0
 
     cdef int _add_symbols(self, list symbols) except -1:
@@ -238,12 +246,11 @@ cdef class MarketState:
         if len(set(symbols)) != len(symbols) or not self.ids.keys().isdisjoint(symbols):
             twice = next(s for i, s in enumerate(symbols) if s in self.ids or s in symbols[:i])
             raise ValueError(f"SymbolTable.symbols: expected symbols that are new, was {twice!r} again")
-        self._grow(self.count + <int32_t>len(symbols))
-        for symbol in symbols:
-            self.ids[symbol] = self.count
+        self._add_rows(<int32_t>len(symbols))
+        for i, symbol in enumerate(symbols, first):
+            self.ids[symbol] = i
             self.names.append(symbol)
             self.encoded_names.append(symbol.encode())
-            self.count += 1
         if len(symbols) <= FEW_SYMBOLS:
             # Whoever trades for the first time comes alone, in the middle of the day.
             for i in range(first, self.count):

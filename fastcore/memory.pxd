@@ -12,6 +12,11 @@ cdef extern from *:
 
     #define TRADEUL_LINE 64
     #define TRADEUL_HUGE_PAGE (2u << 20)
+    /* Large blocks that grow have addresses for a multiple of so many bytes: 100,000 and more of the widest rows.
+       A build with sanitizers has none that are not needed: what is read or written too far is then found. */
+    #ifndef TRADEUL_RESERVED
+    #define TRADEUL_RESERVED (128u << 20)
+    #endif
 
     static inline void *tradeul_block(size_t size)
     {
@@ -31,6 +36,9 @@ cdef extern from *:
         return block;
     }
     """
+    enum:
+        HUGE_PAGE "TRADEUL_HUGE_PAGE"
+        RESERVED "TRADEUL_RESERVED"
     # NULL when there is no memory; its content is arbitrary. Release with free().
     void* aligned_block "tradeul_block"(size_t size) noexcept nogil
 
@@ -55,5 +63,8 @@ cdef extern from *:
 cdef int grow_array(void** data, size_t count, size_t width) except -1
 # The same for bytes, from `old` to `size` of them; new ones are 0.
 cdef int grow_zeroed(void** data, size_t old, size_t size) except -1
-# The same for an aligned block, which realloc would not keep aligned: from `old` bytes to `size`.
+# The same for an aligned block, which realloc would not keep aligned: from `old` bytes to `size`. One of a huge page
+# or more has addresses for far more, and from then on grows in place: nothing is copied, and the system hands out
+# memory as it is written to. It grew with copies before, which needed twice the memory, new, at once, and kept trades
+# waiting for up to half a second.
 cdef int grow_block(void** data, size_t old, size_t size) except -1

@@ -19,8 +19,16 @@ cdef int grow_zeroed(void** data, size_t old, size_t size) except -1:
     return 0
 
 
+cdef size_t reserved(size_t size) noexcept nogil:
+    """Bytes that there are addresses for in a block of `size` bytes."""
+    return size if size < HUGE_PAGE else (size + RESERVED - 1) // RESERVED * RESERVED
+
+
 cdef int grow_block(void** data, size_t old, size_t size) except -1:
-    cdef void* larger = aligned_block(size)
+    cdef void* larger
+    if size <= reserved(old):
+        return 0
+    larger = aligned_block(reserved(size))
     if larger == NULL:
         raise MemoryError(f"no memory for {size} bytes of rows")
     if old:

@@ -34,8 +34,9 @@ cdef int[SCALARS] SCALAR_FIELDS
 
 cdef void init_values(RowValues* values) noexcept
 cdef void free_values(RowValues* values) noexcept
-# From room for `old` rows to room for more; new ones hold nothing.
+# From room for `old` rows to room for more; init_row() is to follow for each new one, before it is used.
 cdef int grow_values(RowValues* values, int32_t old, int32_t room) except -1
+cdef void init_row(const RowValues* values, int32_t i) noexcept nogil
 # Asks for the lines of a row's values before they are needed.
 cdef void fetch_row(const Column* columns, int32_t i) noexcept nogil
 

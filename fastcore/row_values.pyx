@@ -43,16 +43,22 @@ cdef void free_values(RowValues* values) noexcept:
 cdef int grow_values(RowValues* values, int32_t old, int32_t room) except -1:
     cdef size_t row = ROW_STRIDE * sizeof(double)
     cdef double* first
-    cdef size_t i
     cdef int field
     grow_block(&values.rows, old * row, room * row)
     first = <double*>values.rows
-    for i in range(<size_t>old * ROW_STRIDE, <size_t>room * ROW_STRIDE):
-        first[i] = NAN
     for field in OF_ROWS:
         values.columns[field].values = first + at(field)
         values.columns[field].stride = ROW_STRIDE
     return grow_moving(values, old, room)
+
+
+cdef void init_row(const RowValues* values, int32_t i) noexcept nogil:
+    cdef double* row = row_of(values.columns, i)
+    cdef int k
+    for k in range(ROW_STRIDE):
+        row[k] = NAN
+    for k in range(MOVING_FIELDS):
+        values.columns[MOVING[k]].values[i] = NAN
 
 
 cdef int grow_moving(RowValues* values, int32_t old, int32_t room) except -1:
@@ -63,7 +69,6 @@ cdef int grow_moving(RowValues* values, int32_t old, int32_t room) except -1:
     cdef char* block = <char*>aligned_block(width * MOVING_FIELDS)
     cdef double* first
     cdef Column* column
-    cdef int32_t i
     cdef int k
     if block == NULL:
         raise MemoryError(f"no memory for {room} rows")
@@ -72,8 +77,6 @@ cdef int grow_moving(RowValues* values, int32_t old, int32_t room) except -1:
         first = <double*>(block + width * k)
         if old:
             memcpy(first, column.values, old * sizeof(double))
-        for i in range(old, room):
-            first[i] = NAN
         column.values = first
         column.stride = 1
     free(values.moving)

@@ -35,6 +35,10 @@ class SmallMarket:
         if rules:
             self.frame(trade_rules=RULES)
 
+    def add_symbols(self, symbols: Sequence[str]) -> None:
+        self.frame(symbols=frame_pb2.SymbolTable(first_id=len(self.symbols), symbols=symbols))
+        self.symbols += symbols
+
     def new_day(self, day: TradingDay, split: list[int] | None = None) -> None:
         """`split`: ids of symbols whose shares split since the day before; None: not known."""
         self.day = day

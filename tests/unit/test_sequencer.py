@@ -13,6 +13,7 @@ from fastcore.market import Market
 from fastcore.reference.market_twin import MarketTwin
 from fastcore.trade_rules import fallback_rules
 from services.data_ingest.feed.feed_input import FeedHole, FeedInput
+from services.data_ingest.stream import sequencer as sequencer_module
 from services.data_ingest.stream.sequencer import Sequencer
 from services.data_ingest.stream.symbols import SymbolTable
 from services.kit.lists.definitions import load_lists
@@ -77,9 +78,9 @@ class Feed:
 class Rig:
     """A sequencer with its feed, and what they made."""
 
-    def __init__(self, clock: str = "feed") -> None:
+    def __init__(self, clock: str = "feed", market: Market | None = None) -> None:
         self.told: list[datetime.date] = []
-        self.sequencer = Sequencer(EPOCH, Market(load_lists(), EPOCH, encode_deltas=False))
+        self.sequencer = Sequencer(EPOCH, market or Market(load_lists(), EPOCH, encode_deltas=False))
         self.feed = FeedInput(self.sequencer, clock)  # type: ignore[arg-type]
         self.feed.days.listen(lambda: self.told.append(self.sequencer.day.date))
         self.feed.days.begin(CALENDAR, TODAY)
@@ -357,3 +358,29 @@ def test_readers_do_not_wait_for_the_lists_of_our_own_copy() -> None:
     for function in waiting:
         function()
     assert sequencer.market_at(with_baselines=True) == whole.sequencer.market_at(with_baselines=True)
+
+
+def test_rankings_that_were_kept_waiting_do_not_say_how_long_ranking_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second of them lately would make watermarks rarer for as long."""
+    now, durations = 100.0, iter((0.002, 0.003, 0.002, 0.3, 0.4, 0.002, 0.3, 0.4, 0.5))
+
+    class SlowMarket(Market):
+        def refresh(self) -> None:
+            nonlocal now
+            now += next(durations)
+            super().refresh()
+
+    monkeypatch.setattr(sequencer_module, "monotonic", lambda: now)
+    rig = Rig(market=SlowMarket(load_lists(), EPOCH, encode_deltas=False))
+    feed = Feed()
+    assert rig.sequencer.ranking_seconds == 0
+
+    def ranked(hour: int) -> float:
+        rig.take(feed.batch(("AAPL", hour * HOUR, 10.0)))
+        rig.sequencer.add_watermark(0)
+        return rig.sequencer.ranking_seconds
+
+    assert ranked(1) == pytest.approx(0.002)
+    assert [ranked(hour) for hour in range(2, 7)] == pytest.approx([0.0025, 0.002, 0.0025, 0.003, 0.003])
+    # Where most of them take long, ranking does.
+    assert [ranked(hour) for hour in range(7, 10)] == pytest.approx([0.3, 0.3, 0.4])

@@ -1,8 +1,9 @@
 """The sequencer: whatever enters becomes the next frame, in the ring and in this process's own copy of the market."""
 
 import contextlib
+import statistics
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
@@ -27,8 +28,9 @@ MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 MAX_HELD_FRAMES: Final = 1 << 16
 # A position has 32 bits: beyond this sequence, some 40 busy days, the next change of the day begins a new epoch.
 LAST_SEQUENCE: Final = 1 << 31
-# Of the newest time in the smoothed time that ranking takes.
-NEWEST_WEIGHT: Final = 0.1
+# Of so many rankings the middle one says how long ranking takes. A few that another process or the system kept waiting
+# say nothing of the next: as part of a mean, each of them made watermarks rarer for nearly a second.
+NEWEST_RANKINGS: Final = 5
 # By the name of what a frame holds, the number of that field.
 _BODIES: Final = {field.name: field.number for field in frame_pb2.Frame.DESCRIPTOR.oneofs_by_name["body"].fields}
 
@@ -140,8 +142,7 @@ class Sequencer:
         self._defer = defer
         # The lists of the last watermark are still to be ranked.
         self._is_refresh_due = False
-        # How long that takes, by the newest times.
-        self.ranking_seconds = 0.0
+        self._newest_rankings: deque[float] = deque(maxlen=NEWEST_RANKINGS)
         self._day = day
         # What readers may have of it.
         self.committed = Committed(lambda: self.ring.position)
@@ -152,6 +153,11 @@ class Sequencer:
     def listen(self, listener: FrameListener) -> None:
         """Calls `listener` after each frame from now on."""
         self._listeners.append(listener)
+
+    @property
+    def ranking_seconds(self) -> float:
+        """How long ranking takes: the median of the newest times; 0 before the first."""
+        return statistics.median(self._newest_rankings) if self._newest_rankings else 0.0
 
     def follow_entries(self, sink: EntrySink) -> None:
         """Gives `sink` all entries of the journal from now on."""
@@ -343,7 +349,7 @@ class Sequencer:
         if self._is_refresh_due:
             began = monotonic()
             self.market.refresh()
-            self.ranking_seconds += NEWEST_WEIGHT * (monotonic() - began - self.ranking_seconds)
+            self._newest_rankings.append(monotonic() - began)
             self._is_refresh_due = False
             if self._alerts is not None:
                 self._alerts.take(self.market)
