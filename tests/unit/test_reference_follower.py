@@ -3,7 +3,7 @@
 import asyncio
 import datetime
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from fastcore.market import Market
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.reference import Baselines, HistoryDays, ReferenceBatch
+from services.data_ingest.reference import follower as follower_module
 from services.data_ingest.reference.changes import DAYS_AHEAD, KnownSplits
 from services.data_ingest.reference.follower import ReferenceFollower
 from services.data_ingest.stream.sequencer import Sequencer
@@ -166,3 +167,30 @@ async def test_what_was_known_stays_while_the_vendor_is_away() -> None:
     day_before = FIRST - datetime.timedelta(days=1)
     assert known.between(day_before, SECOND) is None
     assert known.between(FIRST, FIRST + datetime.timedelta(days=DAYS_AHEAD + 1)) is None
+
+
+async def test_batches_take_a_fifth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come in bunches, and each takes a millisecond or more: trades do not wait for one after the other."""
+    now, slept, sleep = 100.0, list[float](), asyncio.sleep
+
+    async def counted_sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    def slow(add: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        def added(columns: bytes) -> object:
+            nonlocal now
+            now += 0.003
+            return add(columns)
+
+        return added
+
+    async with running(None) as rig:
+        monkeypatch.setattr(follower_module, "monotonic", lambda: now)
+        monkeypatch.setattr(asyncio, "sleep", counted_sleep)
+        monkeypatch.setattr(rig.sequencer, "add_reference", slow(rig.sequencer.add_reference))
+        monkeypatch.setattr(rig.sequencer, "add_baselines", slow(rig.sequencer.add_baselines))
+        rig.source.allowed.set()
+        await rig.source.loaded.wait()
+    assert slept == pytest.approx([0.012, 0.012])
+    assert rig.row("A").items() >= {**HELD, **COMPANY}.items()

@@ -27,6 +27,8 @@ GATHER_SECONDS: Final = 5.0
 # Splits are announced ahead, and now and then late.
 SPLITS_EVERY_SECONDS: Final = 3600.0
 SPLITS_SECONDS: Final = 5.0
+# Batches come in bunches. They take at most this share of the time of the event loop: trades come first.
+LOOP_SHARE: Final = 0.2
 
 
 class ReferenceFollower:
@@ -191,9 +193,9 @@ class ReferenceFollower:
             async for batch in batches:
                 if self._sequencer.day.date != day.date:
                     return
+                began = monotonic()
                 self._add(batch)
-                # Trades come first.
-                await asyncio.sleep(0)
+                await asyncio.sleep((monotonic() - began) * (1 / LOOP_SHARE - 1))
 
     def _add(self, batch: ReferenceBatch) -> None:
         ids = self._sequencer.add_symbols(batch.symbols)
