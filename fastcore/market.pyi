@@ -191,7 +191,7 @@ class Market:
         """A market of a new epoch that goes on with these rows, its lists empty until the next watermark."""
 
     def hash(self) -> int:
-        """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""
+        """64 bits of all that decides what comes: equal for equal streams, however events are cut into batches."""
 
 def state_of(data: _Buffer) -> MarketState:
     """The MarketState of a whole market's bytes, for who needs no lists; ValueError when it cannot be read.

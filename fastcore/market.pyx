@@ -421,7 +421,7 @@ cdef class Market:
         return market
 
     def hash(self):
-        """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""
+        """64 bits of all that decides what comes: equal for equal streams, however events are cut into batches."""
         self._check_refreshed()
         return self.book.hash(self.state.hash(), self.state)
 

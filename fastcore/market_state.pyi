@@ -120,4 +120,4 @@ class MarketState:
         """
 
     def hash(self) -> int:
-        """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""
+        """64 bits of all that decides what comes: equal for equal streams, however events are cut into batches."""

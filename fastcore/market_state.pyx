@@ -831,7 +831,7 @@ cdef class MarketState:
         return 0
 
     def hash(self):
-        """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""
+        """64 bits of all that decides what comes: equal for equal streams, however events are cut into batches."""
         cdef Writer* writer = &self.scratch
         cdef uint64_t value
         cdef int32_t i

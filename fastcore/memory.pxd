@@ -64,7 +64,7 @@ cdef int grow_array(void** data, size_t count, size_t width) except -1
 # The same for bytes, from `old` to `size` of them; new ones are 0.
 cdef int grow_zeroed(void** data, size_t old, size_t size) except -1
 # The same for an aligned block, which realloc would not keep aligned: from `old` bytes to `size`. One of a huge page
-# or more has addresses for far more, and from then on grows in place: nothing is copied, and the system hands out
-# memory as it is written to. A copy of all rows would need twice the memory at once, all of it new, and keep trades
+# or more has addresses for far more, and grows in place as far as these go: nothing is copied, and the system hands
+# out memory as it is written to. A copy of all rows would need twice the memory at once, all of it new, and keep trades
 # waiting for up to half a second.
 cdef int grow_block(void** data, size_t old, size_t size) except -1

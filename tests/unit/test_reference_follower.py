@@ -15,7 +15,7 @@ from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.reference import Baselines, HistoryDays, ReferenceBatch
 from services.data_ingest.reference import follower as follower_module
 from services.data_ingest.reference.changes import DAYS_AHEAD, KnownSplits
-from services.data_ingest.reference.follower import ReferenceFollower
+from services.data_ingest.reference.follower import LONGEST_PAUSE_SECONDS, ReferenceFollower
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.stores.notifications import Kind
@@ -172,6 +172,7 @@ async def test_what_was_known_stays_while_the_vendor_is_away() -> None:
 async def test_batches_take_a_fifth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """They come in bunches, and each takes a millisecond or more: trades do not wait for one after the other."""
     now, slept, sleep = 100.0, list[float](), asyncio.sleep
+    durations = iter((0.003, 3.0))
 
     async def counted_sleep(seconds: float) -> None:
         slept.append(seconds)
@@ -180,7 +181,7 @@ async def test_batches_take_a_fifth_of_the_time_at_most(monkeypatch: pytest.Monk
     def slow(add: Callable[[bytes], object]) -> Callable[[bytes], object]:
         def added(columns: bytes) -> object:
             nonlocal now
-            now += 0.003
+            now += next(durations)
             return add(columns)
 
         return added
@@ -192,5 +193,5 @@ async def test_batches_take_a_fifth_of_the_time_at_most(monkeypatch: pytest.Monk
         monkeypatch.setattr(rig.sequencer, "add_baselines", slow(rig.sequencer.add_baselines))
         rig.source.allowed.set()
         await rig.source.loaded.wait()
-    assert slept == pytest.approx([0.012, 0.012])
+    assert slept == pytest.approx([0.012, LONGEST_PAUSE_SECONDS])
     assert rig.row("A").items() >= {**HELD, **COMPANY}.items()

@@ -27,8 +27,10 @@ GATHER_SECONDS: Final = 5.0
 # Splits are announced ahead, and now and then late.
 SPLITS_EVERY_SECONDS: Final = 3600.0
 SPLITS_SECONDS: Final = 5.0
-# Batches come in bunches. They take at most this share of the time of the event loop: trades come first.
+# Batches come in bunches. Adding them takes at most this share of the event loop's time, for trades come first. Where one
+# took long for another reason, such as a slow disk, the next one comes after the longest pause.
 LOOP_SHARE: Final = 0.2
+LONGEST_PAUSE_SECONDS: Final = 0.1
 
 
 class ReferenceFollower:
@@ -195,7 +197,8 @@ class ReferenceFollower:
                     return
                 began = monotonic()
                 self._add(batch)
-                await asyncio.sleep((monotonic() - began) * (1 / LOOP_SHARE - 1))
+                pause = (monotonic() - began) * (1 / LOOP_SHARE - 1)
+                await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
 
     def _add(self, batch: ReferenceBatch) -> None:
         ids = self._sequencer.add_symbols(batch.symbols)
