@@ -26,6 +26,7 @@ from services.kit.runtime.errors import StartError
 from services.market import recorded_market
 from services.market.flat_files import TRADES_KIND, file_name, market_file_beside
 from services.record.core import Recording
+from services.record.files import STATE
 from tests.support.flat_trades import DAY, TRADE_COLUMNS, ns_at, random_trades, write_rows
 from tests.support.running_replay import RunningReplay, ScriptedReference, environment_of, running_replay
 from tests.support.scripted_day import ScriptedDay
@@ -189,7 +190,8 @@ async def test_a_killed_recorder_loses_nothing(vendor: VendorServer, tmp_path: P
         command = (sys.executable, "-m", "services.cli.main", "record", "--out", str(folder))
         env = {**os.environ, **environment, "TRADEUL_DATA_INGEST_ADDRESS": sequencer_address(running)}
         process = await asyncio.create_subprocess_exec(*command, env=env)
-        await until(lambda: len(running.data_ingest.parts.stream.readers) == 2)
+        # It has the market before the day's first trade: one that connects later begins with what that has made of it.
+        await until((folder / STATE).exists)
         asyncio.Event.set(reference.opened)
         await until(lambda: (folder / file_name(TRADES_KIND, DAY)).exists())
         process.send_signal(signal.SIGKILL)

@@ -10,6 +10,7 @@ from tradeul.v1 import data_ingest_pb2, frame_pb2, market_data_pb2, polygon_ws_p
 
 from fastcore.admission import REFUSED, UNNAMED
 from fastcore.market import Market
+from fastcore.ranked_list import ListUpdate
 from fastcore.reference.market_twin import MarketTwin
 from fastcore.trade_rules import fallback_rules
 from services.data_ingest.feed.feed_input import FeedHole, FeedInput
@@ -365,10 +366,10 @@ def test_rankings_that_were_kept_waiting_do_not_say_how_long_ranking_takes(monke
     now, durations = 100.0, iter((0.002, 0.003, 0.002, 0.3, 0.4, 0.002, 0.3, 0.4, 0.5))
 
     class SlowMarket(Market):
-        def refresh(self) -> None:
+        def refresh(self) -> list[ListUpdate]:
             nonlocal now
             now += next(durations)
-            super().refresh()
+            return super().refresh()
 
     monkeypatch.setattr(sequencer_module, "monotonic", lambda: now)
     rig = Rig(market=SlowMarket(load_lists(), EPOCH, encode_deltas=False))

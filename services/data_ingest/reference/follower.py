@@ -27,8 +27,8 @@ GATHER_SECONDS: Final = 5.0
 # Splits are announced ahead, and now and then late.
 SPLITS_EVERY_SECONDS: Final = 3600.0
 SPLITS_SECONDS: Final = 5.0
-# Batches come in bunches. Adding them takes at most this share of the event loop's time, for trades come first. Where one
-# took long for another reason, such as a slow disk, the next one comes after the longest pause.
+# Batches come in bunches. Adding them takes at most this share of the event loop's time, for trades come first. Where
+# one took long for another reason, such as a slow disk, the next one comes after the longest pause.
 LOOP_SHARE: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 0.1
 
