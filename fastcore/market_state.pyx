@@ -195,7 +195,7 @@ cdef class MarketState:
     # ---- rows ----
 
     cdef int _grow(self, int32_t count) except -1:
-        """Room for `count` rows; _add_rows() is to follow, which alone writes to what is new of those that are wide."""
+        """Room for `count` rows. _add_rows() initialises them: a wide row takes memory once it is written to."""
         cdef int32_t old = self.capacity, room = max(count, <int32_t>ROOM)
         cdef int field
         if count <= old:

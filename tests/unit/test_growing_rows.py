@@ -32,16 +32,22 @@ def test_memory_is_taken_for_the_rows_that_there_are() -> None:
 
 
 def test_symbols_that_come_one_after_another_are_those_that_come_at_once() -> None:
-    """With room for 1,024 rows at first, growing past a huge page of them, which then stay where they are."""
+    """With room for 1,024 rows at first, growing past a huge page of them, which then stay where they are.
+
+    The first 900 have traded by then.
+    """
     symbols = [f"S{i}" for i in range(5000)]
     at_once = MarketState()
     markets = [SmallMarket(at_once, symbols=symbols)]
     one_by_one = MarketState()
-    markets.append(SmallMarket(one_by_one, symbols=symbols[:1]))
-    for first in range(1, len(symbols), 7):
+    markets.append(SmallMarket(one_by_one, symbols=symbols[:900]))
+    for market in markets:
+        for price, symbol in enumerate(symbols[:900], 10):
+            market.trade("09:59:00", price, symbol=symbol)
+    for first in range(900, len(symbols), 7):
         markets[1].add_symbols(symbols[first : first + 7])
     for market in markets:
-        for price, symbol in enumerate(symbols, 10):
+        for price, symbol in enumerate(symbols[450:], 20):
             market.trade("10:00:00", price, symbol=symbol)
         market.watermark("10:00:01")
     for state in (at_once, one_by_one):
