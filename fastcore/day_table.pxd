@@ -127,6 +127,7 @@ cdef struct PriceSpan:
 
 # All symbols of a market.
 cdef struct DayTable:
+    bint keeps_windows          # else nothing comes into windows, and nothing is derived of them
     SymbolDay* rows
     ChunkPool chunks            # of the rows' windows and volumes
     uint32_t* revision

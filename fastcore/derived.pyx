@@ -157,7 +157,8 @@ cdef void derive_row(Column* columns, const DayTable* table, int32_t i, const Mo
     values[at(F_RESUMES_AT)] = <double>row.resumes_at if row.resumes_at >= 0 else NAN
     values[at(F_HALTS_TODAY)] = row.halts if row.any_message or row.halt_words != NULL else NAN
     table.updated_at[i] = row.updated_at
-    derive_windows(columns, table, i, moment)
+    if table.keeps_windows:
+        derive_windows(columns, table, i, moment)
 
 
 cdef inline double postmarket_volume(const SymbolDay* row) noexcept nogil:

@@ -120,6 +120,7 @@ cdef class Program:
     cdef int bind(self, MarketState state) except -1:
         cdef int i
         cdef int32_t code
+        state.need_windows()
         for i in range(len(self.texts)):
             text, is_symbol = self.texts[i]
             if is_symbol:

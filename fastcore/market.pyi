@@ -193,7 +193,7 @@ class Market:
     def hash(self) -> int:
         """64 bits of all that decides what comes: equal for equal streams, however events are cut into batches."""
 
-def state_of(data: _Buffer) -> MarketState:
+def state_of(data: _Buffer, keeps_windows: bool = True) -> MarketState:
     """The MarketState of a whole market's bytes, for who needs no lists; ValueError when it cannot be read.
 
     Not yet refreshed.

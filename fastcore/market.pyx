@@ -416,6 +416,7 @@ cdef class Market:
         Alert rules remember what they did; the alerts' numbering begins again.
         """
         cdef Market market = Market(definitions, epoch, encode_deltas)
+        state.need_windows()
         market.state = state
         state.alerts.sequence = 0
         return market
@@ -426,7 +427,7 @@ cdef class Market:
         return self.book.hash(self.state.hash(), self.state)
 
 
-def state_of(const unsigned char[::1] data not None):
+def state_of(const unsigned char[::1] data not None, bint keeps_windows=True):
     """The MarketState of a whole market, for who needs no lists; ValueError when it cannot be read. Not yet refreshed."""
     cdef Cursor cursor = cursor_of(&data[0] if data.shape[0] else NULL, data.shape[0])
     cdef Field field
@@ -440,4 +441,4 @@ def state_of(const unsigned char[::1] data not None):
         raise_wire_error(status, b"snapshot of a market")
     if state is None:
         raise ValueError("expected the snapshot of a market, was without its rows")
-    return MarketState.from_bytes(state)
+    return MarketState.from_bytes(state, keeps_windows)

@@ -57,6 +57,7 @@ cdef class MarketState:
     # Brings the columns of these fields, of all rows, to the last refresh: what programs read in view().
     cdef int bring_columns(self, const int* field_numbers, int count) except -1
     cdef RowView view(self) noexcept nogil
+    cdef int need_windows(self) except -1     # ValueError where there are none
     cdef int64_t moment_ns(self, int32_t symbol_id) noexcept nogil      # the time that a row's columns are of
     cpdef int32_t text_code(self, str text) except -2   # -1 when no row has had it
     cpdef int32_t symbol_id(self, str symbol) except -2 # -1 when there is none

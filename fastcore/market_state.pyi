@@ -10,9 +10,11 @@ class MarketState:
     """One row per symbol, with every field of docs/fields.md; ids are dense, in the order of the symbol table.
 
     Rows, columns and filters show the state as of the last refresh(). Before trade rules come, the
-    built-in ones hold. Not for several threads at once.
+    built-in ones hold. Not for several threads at once. One that keeps no windows needs half the memory; it
+    has what fastcore/measures.pyx tells, and its rows, columns and bytes are refused.
     """
 
+    def __new__(cls, keeps_windows: bool = True) -> MarketState: ...
     @property
     def count(self) -> int:
         """Rows, which is symbols."""
@@ -110,7 +112,7 @@ class MarketState:
         """
 
     @staticmethod
-    def from_bytes(data: _Buffer) -> MarketState:
+    def from_bytes(data: _Buffer, keeps_windows: bool = True) -> MarketState:
         """The state that to_bytes() wrote; ValueError when it cannot be read. Not yet refreshed."""
 
     def take_baselines(self, earlier: MarketState) -> None:

@@ -53,7 +53,7 @@ from fastcore.state_bytes cimport mixed, read_block, write_block
 from fastcore.suspects cimport SuspectCounts
 from fastcore.symbol_day cimport (
     apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_buckets, fetch_day, fetch_window,
-    fetch_windows_ahead, free_day, init_day, order_dirty,
+    drop_windows, fetch_windows_ahead, free_day, init_day, order_dirty,
 )
 from fastcore.text_pool cimport TextPool, read_text, write_text
 from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules
@@ -130,11 +130,13 @@ cdef class MarketState:
     """One row per symbol, with every field of docs/fields.md; ids are dense, in the order of the symbol table.
 
     Rows, columns and filters show the state as of the last refresh(). Before trade rules come, the
-    built-in ones hold. Not for several threads at once.
+    built-in ones hold. Not for several threads at once. One that keeps no windows needs half the memory; it
+    has what fastcore/measures.pyx tells, and its rows, columns and bytes are refused.
     """
 
-    def __cinit__(self):
+    def __cinit__(self, bint keeps_windows=True):
         cdef int field
+        self.table.keeps_windows = keeps_windows
         self.names = []
         self.encoded_names = []
         self.ids = {}
@@ -501,7 +503,7 @@ cdef class MarketState:
         if not self.is_all_dirty:
             if self.baselines.slot != mark.slot:
                 fill_slot(&self.baselines, mark.slot)
-            if mark.grid != self.derived_grid:
+            if mark.grid != self.derived_grid and table.keeps_windows:
                 for i in range(self.count):
                     fetch_windows_ahead(table, i, self.count, mark.grid)
                     # Most rows have nothing of which these ten seconds are the end of a window.
@@ -556,6 +558,12 @@ cdef class MarketState:
     cdef int64_t moment_ns(self, int32_t symbol_id) noexcept nogil:
         return moment_ns_of(&self.table, symbol_id)
 
+    cdef int need_windows(self) except -1:
+        """ValueError where there are none: what would be read is absent here, and is not in the market."""
+        if not self.table.keeps_windows:
+            raise ValueError("expected a state that keeps windows, was one that keeps none")
+        return 0
+
     # ---- readers ----
 
     @property
@@ -602,6 +610,7 @@ cdef class MarketState:
 
     cpdef bytes encode_row(self, int32_t symbol_id):
         """The encoded TickerRow, without rank. IndexError for no id."""
+        self.need_windows()
         if not 0 <= symbol_id < self.count:
             raise IndexError(f"expected an id in [0, {self.count}), was {symbol_id}")
         return encoded_row(
@@ -614,6 +623,7 @@ cdef class MarketState:
         KeyError for no symbol, or no such field.
         """
         cdef int32_t i = self.symbol_id(symbol)
+        self.need_windows()
         if i < 0:
             raise KeyError(symbol)
         return row_dict(symbol, self.columns, self.text_columns, self.pool, &self.table.rows[i], i, names)
@@ -623,6 +633,7 @@ cdef class MarketState:
         cdef int number = fields.BY_NAME[name].number
         cdef int32_t i
         cdef double[::1] copy
+        self.need_windows()
         if self.columns[number].values == NULL:
             raise KeyError(f"expected a field that is no text, was {name!r}")
         values = array("d", bytes(self.count * sizeof(double)))
@@ -636,6 +647,7 @@ cdef class MarketState:
         """A field of one symbol as it is stored, NaN when absent. KeyError for no symbol, no such field, or a text."""
         cdef int number = fields.BY_NAME[name].number
         cdef int32_t i = self.symbol_id(symbol)
+        self.need_windows()
         if i < 0 or self.columns[number].values == NULL:
             raise KeyError(f"expected a symbol and a field that is no text, was {symbol!r}, {name!r}")
         return value_of(self.columns, number, i)
@@ -699,6 +711,7 @@ cdef class MarketState:
 
     cdef int write(self, Writer* writer, bint with_baselines) except -1:
         cdef int32_t i
+        self.need_windows()
         self._write_head(writer)
         for i in range(self.count):
             self._write_row(writer, i, with_baselines)
@@ -719,9 +732,9 @@ cdef class MarketState:
             writer_free(&writer)
 
     @staticmethod
-    def from_bytes(const unsigned char[::1] data not None):
+    def from_bytes(const unsigned char[::1] data not None, bint keeps_windows=True):
         """The state that to_bytes() wrote; ValueError when it cannot be read. Not yet refreshed."""
-        cdef MarketState state = MarketState()
+        cdef MarketState state = MarketState(keeps_windows)
         cdef Cursor cursor = cursor_of(&data[0] if data.shape[0] else NULL, data.shape[0])
         state._read(&cursor)
         state._take_now()
@@ -822,6 +835,8 @@ cdef class MarketState:
             read_block(cursor, &self.table.ranges[i], sizeof(OpeningRange))
             row = &self.table.rows[i]
             read_day(cursor, &self.table.chunks, row, codes)
+            if not self.table.keeps_windows:
+                drop_windows(&self.table.chunks, row)
             if row.updated_at >= 0 and not is_time(row.updated_at):
                 raise ValueError(f"state: expected ns since 1970, was {row.updated_at}")
             self.table.active_count += 1 if row.any_message else 0
@@ -835,6 +850,7 @@ cdef class MarketState:
         cdef Writer* writer = &self.scratch
         cdef uint64_t value
         cdef int32_t i
+        self.need_windows()
         writer.size = 0
         self._write_head(writer)
         value = mixed(0, writer.data, writer.size)

@@ -37,6 +37,9 @@ def volume_curve(state: MarketState, symbol_id: int) -> list[float]:
     Empty without a baseline of enough days. IndexError when there is no such id.
     """
 
+def volumes_today(state: MarketState) -> array[float]:
+    """Brings the state to now, and returns an array("d") of volume_today by id, in shares; NaN is absent."""
+
 def touched_since(state: MarketState, seen: array[int]) -> list[int]:
     """The ids of symbols that messages or reference data have touched since `seen` was brought up to date.
 

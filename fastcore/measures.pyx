@@ -88,6 +88,16 @@ def volume_curve(MarketState state not None, int32_t symbol_id):
     return [shown6(slot_value(&state.baselines, symbol_id, 0, slot)) for slot in range(SLOTS)]
 
 
+def volumes_today(MarketState state not None):
+    """Brings the state to now, and returns an array("d") of volume_today by id, NaN absent."""
+    cdef int32_t i
+    cdef arrays.array volumes = arrays.clone(array("d"), state.count, False)
+    state.refresh()
+    for i in range(state.count):
+        volumes.data.as_doubles[i] = value_of(state.columns, F_VOLUME_TODAY, i)
+    return volumes
+
+
 def touched_since(MarketState state not None, arrays.array seen not None):
     """The ids of symbols touched since `seen`, an array("I"), was brought up to date; it is by this."""
     cdef int32_t i

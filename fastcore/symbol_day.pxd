@@ -21,6 +21,8 @@ cdef void init_bars(StandInBars* bars) noexcept nogil
 cdef Window* new_window() except NULL nogil
 cdef void init_day(SymbolDay* row) noexcept nogil
 cdef void free_day(ChunkPool* pool, SymbolDay* row) noexcept nogil
+# Lets go of what its windows hold, for a table that keeps none.
+cdef void drop_windows(ChunkPool* pool, SymbolDay* row) noexcept nogil
 
 # The ids of the spans must be below the number of rows, which is `symbols`.
 cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil

@@ -164,6 +164,14 @@ cdef void free_day(ChunkPool* pool, SymbolDay* row) noexcept nogil:
     init_day(row)
 
 
+cdef void drop_windows(ChunkPool* pool, SymbolDay* row) noexcept nogil:
+    free_window(pool, &row.window)
+    if row.second_bars.window != NULL:
+        free_window(pool, row.second_bars.window)
+    if row.minute_bars.window != NULL:
+        free_window(pool, row.minute_bars.window)
+
+
 cdef inline void widen(double* high, double* low, double above, double below) noexcept nogil:
     # Written so that NaN, which is "none yet", gives way.
     if not (high[0] >= above):
@@ -292,7 +300,7 @@ cdef inline int apply_trade(
         count_trade(table, row, time_ns, price, size, permits.is_premarket)
         if not permits.is_premarket and not permits.is_in_hours and conditions & COND_EXTENDED():
             row.postmarket_volume += size
-    if permits.sets_price or has_volume:
+    if table.keeps_windows and (permits.sets_price or has_volume):
         window_add(
             &table.chunks, &row.window, time_ns, size, price * size, has_volume, permits.sets_price, price
         )
@@ -369,7 +377,7 @@ cdef int take_confirmed(
     for i in range(count):
         permits = permits_of(table, time_ns, confirmed[i].conditions)
         set_prices(table, symbol_id, time_ns, confirmed[i].price, &permits)
-        if permits.sets_price:
+        if permits.sets_price and table.keeps_windows:
             window_add(
                 &table.chunks, &table.rows[symbol_id].window, time_ns, 0, 0, False, True, confirmed[i].price
             )
@@ -441,7 +449,7 @@ cdef struct BarShares:
 
 
 cdef int stand_in(
-    ChunkPool* pool, StandInBars* bars, int64_t place, int64_t places, const BarShares* bar
+    DayTable* table, StandInBars* bars, int64_t place, int64_t places, const BarShares* bar
 ) except -1 nogil:
     """A bar of a symbol without trades; one that starts where another did changes nothing."""
     cdef uint64_t bit
@@ -457,9 +465,10 @@ cdef int stand_in(
         if bars.seen[place >> 6] & bit:
             return 0
         bars.seen[place >> 6] |= bit
-    window_add_bar(
-        pool, bars.window, bar.end_ns - 1, bar.volume, bar.dollars, bar.close, bar.high, bar.low
-    )
+    if table.keeps_windows:
+        window_add_bar(
+            &table.chunks, bars.window, bar.end_ns - 1, bar.volume, bar.dollars, bar.close, bar.high, bar.low
+        )
     if bar.is_postmarket:
         bars.postmarket_volume += bar.volume
     return 0
@@ -543,13 +552,10 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
             if spans.span == SECOND_SPAN:
                 # Second bars, once there are any, stand in instead of minute bars.
                 free_bars(&table.chunks, &row.minute_bars)
-                stand_in(
-                    &table.chunks, &row.second_bars, offset // NS if offset >= 0 else -1, SECONDS_OF_DAY, &shares
-                )
+                stand_in(table, &row.second_bars, offset // NS if offset >= 0 else -1, SECONDS_OF_DAY, &shares)
             elif row.second_bars.window == NULL:
                 stand_in(
-                    &table.chunks, &row.minute_bars, offset // (60 * NS) if offset >= 0 else -1, SECONDS_OF_DAY // 60,
-                    &shares,
+                    table, &row.minute_bars, offset // (60 * NS) if offset >= 0 else -1, SECONDS_OF_DAY // 60, &shares
                 )
     return 0
 

@@ -1,7 +1,7 @@
 """The copy of the market that analytics keeps: no I/O, no clock, no waiting.
 
-It needs no lists: it holds a MarketState alone, and brings derived columns to
-now only when a request needs them.
+It needs no lists: it holds a MarketState alone, without windows, and brings
+derived columns to now only when a request needs them.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Final
 
 from fastcore.market import state_of
 from fastcore.market_state import MarketState
-from fastcore.measures import Measures, measures, shown, slot_of_now, volume_curve
+from fastcore.measures import Measures, measures, shown, slot_of_now, volume_curve, volumes_today
 from fastcore.minute_bars import MinuteBars
 from services.analytics.bar_queue import BarQueue, Mark
 from services.kit.rpc.frames import Frame
@@ -76,7 +76,7 @@ class AnalyticsCore:
     def apply(self, frame: Frame) -> None:
         """Applies the next frame; raises ValueError when it cannot be applied."""
         if frame.begins_market:
-            self._begin(MarketState())
+            self._begin(MarketState(keeps_windows=False))
         state, before = self.state, self.position
         state.apply(frame.encoded)
         self.position = frame.position
@@ -88,7 +88,7 @@ class AnalyticsCore:
 
     def load(self, data: bytes, position: Position) -> None:
         """Replaces the state by that of a snapshot of the market; raises ValueError when it cannot be read."""
-        self._begin(state_of(data))
+        self._begin(state_of(data, keeps_windows=False))
         self.position = position
 
     def forget(self) -> None:
@@ -124,8 +124,7 @@ class AnalyticsCore:
         elif (slot := slot_of_now(state)) != self.slot:
             # Before the day's first event the slot is that of no time.
             if slot == self.slot + 1:
-                state.refresh()
-                self.slot_volumes[self.slot] = state.column("volume_today")
+                self.slot_volumes[self.slot] = volumes_today(state)
             self.slot = slot
 
     # --- bars that were missed while no process stored them
