@@ -5,6 +5,7 @@ bar. A *hole* is a day that could not be read, so that a missing bar on it means
 nothing: values that would need it are absent.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -65,7 +66,8 @@ def day_bars(symbols: Sequence[str], columns: Sequence[Sequence[float] | Floats]
     kept = usable(open_, high, low, close, volume)
     if not kept.all():
         set_aside["daily_bar"] += int((~kept).sum())
-    names = [symbol for symbol, is_kept in zip(symbols, kept.tolist(), strict=True) if is_kept]
+    # A year of days has each symbol a few hundred times: all of them share one text.
+    names = [sys.intern(symbol) for symbol, is_kept in zip(symbols, kept.tolist(), strict=True) if is_kept]
     return DayBars(names, open_[kept], high[kept], low[kept], close[kept], volume[kept])
 
 

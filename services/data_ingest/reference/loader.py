@@ -135,20 +135,24 @@ class ReferenceLoader:
         )
 
     async def _load(self, load: Load) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            await self._load_all_but_details(load, tasks)
+
+    async def _load_all_but_details(self, load: Load, tasks: asyncio.TaskGroup) -> None:
+        """The details come in `tasks`, for minutes after this has returned and a month's bars are no longer held."""
         source = day_source(load)
         await source.look_up()
         daily, metadata, baselines = DailyLoad(load, source), MetadataLoad(load), BaselineLoad(load)
-        async with asyncio.TaskGroup() as tasks:
-            summaries = tasks.create_task(metadata.fetch_summaries())
-            await daily.load_recent()
-            await metadata.emit_summaries(await summaries, daily.symbols)
-            tasks.create_task(metadata.load_details())
-            missing = await baselines.load_stored(load.by_activity(load.universe))
-            await baselines.load_from_vendor(missing[:FIRST_SYMBOLS])
-            await daily.load_history()
-            await baselines.load_from_vendor(missing[FIRST_SYMBOLS:])
-            await daily.retry_recent()
-            await daily.clear_averages(metadata.lack)
+        summaries = tasks.create_task(metadata.fetch_summaries())
+        await daily.load_recent()
+        await metadata.emit_summaries(await summaries, daily.symbols)
+        tasks.create_task(metadata.load_details())
+        missing = await baselines.load_stored(load.by_activity(load.universe))
+        await baselines.load_from_vendor(missing[:FIRST_SYMBOLS])
+        await daily.load_history()
+        await baselines.load_from_vendor(missing[FIRST_SYMBOLS:])
+        await daily.retry_recent()
+        await daily.clear_averages(metadata.lack)
 
     async def _refresh(self, load: Load, kinds: Collection[Kind], has_splits: bool) -> None:
         """Emits what PostgreSQL has of `kinds` now; without the splits only what they do not adjust.
