@@ -10,6 +10,7 @@ import grpc.aio
 import pytest
 from tradeul.v1 import analytics_pb2, frame_pb2, scanner_pb2, session_pb2, stream_pb2
 
+from tests.support.measured import measured
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_analytics import RunningAnalytics, running_analytics
 from tests.support.running_scanner import running_scanner
@@ -141,7 +142,7 @@ async def test_its_numbers_are_the_scanners(sequencer: ScriptedSequencer, analyt
                     assert rvol.HasField(name) == row.HasField(name), (symbol, name)
                     assert getattr(rvol, name) == getattr(row, name), (symbol, name)
                 assert (intraday.high, intraday.low) == (row.intraday_high, row.intraday_low)
-        assert analytics.core.state.hash() == scanner.hub.core.market.state.hash()
+        assert measured(analytics.core.state) == measured(scanner.hub.core.market.state)
 
 
 async def test_a_stream_of_metrics(sequencer: ScriptedSequencer, analytics: RunningAnalytics) -> None:

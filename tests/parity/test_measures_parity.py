@@ -16,17 +16,17 @@ from fastcore.reference.market_twin import MarketTwin
 from services.kit.lists.definitions import load_lists
 from tests.support.compare_rows import same
 from tests.support.market_stream import EPOCH, MarketStream
+from tests.support.measured import measured
 
 
 def check(state: MarketState, twin: MarketTwin, narrow: MarketState) -> None:
     """`narrow`: the same market without windows."""
-    assert compiled.slot_of_now(state) == compiled.slot_of_now(narrow) == measures_twin.slot_of_now(twin)
+    assert measured(narrow) == measured(state)
+    assert compiled.slot_of_now(state) == measures_twin.slot_of_now(twin)
     volumes = compiled.volumes_today(narrow)
     for symbol_id, symbol in enumerate(twin.symbols):
-        assert compiled.measures(narrow, symbol_id) == compiled.measures(state, symbol_id)
         volume = compiled.measures(state, symbol_id).volume_today
         assert volumes[symbol_id] == volume or (volume is None and math.isnan(volumes[symbol_id]))
-        assert compiled.volume_curve(narrow, symbol_id) == compiled.volume_curve(state, symbol_id)
         ours = compiled.measures(state, symbol_id)._asdict()
         row = state.row(symbol)
         assert ours.pop("updated_ns") == row.get("updated_at")
