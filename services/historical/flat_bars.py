@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 import duckdb
-import numpy as np
 
 from fastcore.feed_elements import SYMBOL
 from services.historical.core import Problem
 from services.historical.slots import DayGrid, SymbolSlots
 from services.kit.runtime.clock import NS_PER_MINUTE, new_york_date, ns_of
 from services.kit.runtime.redaction import reason_of
+from services.kit.stores.column_chunks import column_chunks
 from services.market.calendar import TradingDay
 from services.market.daily_bars import PRICE_LIMIT, VOLUME_LIMIT
 from services.market.dates import day_bounds
@@ -101,12 +101,12 @@ def read_minutes(path: Path, place: str, day: TradingDay) -> tuple[list[SymbolSl
             " FROM (SELECT DISTINCT ticker FROM good)"
         )
         grid, rows = DayGrid(len(symbols)), 0
-        answer = database.execute(
+        query = (
             f"SELECT code, {minute} AS minute, volume, coalesce(transactions, {UNKNOWN_TRADES})::UINTEGER AS trades"
             " FROM (SELECT *, rowid AS place FROM bars) JOIN codes USING (ticker)"
             f" WHERE {_GOOD} AND {in_day} ORDER BY place"
         )
-        while len((columns := _next(answer))["code"]):
+        for columns in column_chunks(database, query):
             grid.add(columns["code"], columns["minute"], columns["volume"], columns["trades"])
             rows += len(columns["code"])
         if not rows:
@@ -147,12 +147,6 @@ def _symbols(database: duckdb.DuckDBPyConnection) -> tuple[list[str], int | None
     names = database.execute("SELECT DISTINCT ticker FROM good ORDER BY ticker").fetchall()
     newest = database.execute("SELECT max(window_start) FROM good").fetchone()
     return [name for (name,) in names], None if newest is None else newest[0]
-
-
-def _next(answer: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """The next rows as columns; none at the end."""
-    frame = answer.fetch_df_chunk(64)
-    return {name: np.ascontiguousarray(frame[name].to_numpy()) for name in ("code", "minute", "volume", "trades")}
 
 
 @contextmanager

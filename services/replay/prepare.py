@@ -23,6 +23,7 @@ from services.kit.runtime.clock import NEW_YORK, ns_of
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
+from services.kit.stores.column_chunks import column_chunks
 from services.market.flat_files import date_in_name
 from services.replay import flat_file, queries
 from services.replay.day_file import COLUMNS, MANIFEST, VERSION, DayFile, Manifest, read_manifest
@@ -31,8 +32,6 @@ from services.replay.flat_file import TRADES, BadRow, Header
 log = get_logger(__name__)
 
 MEMORY: Final = "600MB"
-# Rows of a chunk between DuckDB and the columns: vectors of 2048.
-CHUNK_VECTORS: Final = 64
 # Of the rows set aside so many are shown.
 EXAMPLES: Final = 20
 # A file is in order of arrival when hardly a row is so much older than one before it.
@@ -210,18 +209,16 @@ class _Preparation:
 
     def _write(self, header: Header, date: datetime.date, arrived: bool) -> int:
         names = COLUMNS[header.kind]
-        if header.kind == TRADES:
-            self._execute(queries.trades(arrived))
-        else:
-            start = _ns(date, PRE_MARKET_START)
-            self._execute(queries.BARS, [_ns(date, MARKET_OPEN), start])
+        query, parameters = queries.trades(arrived), list[int]()
+        if header.kind != TRADES:
+            query, parameters = queries.BARS, [_ns(date, MARKET_OPEN), _ns(date, PRE_MARKET_START)]
         files = {name: (self._directory / f"{name}.bin").open("wb") for name in names}
         rows = 0
         try:
-            while len(chunk := self._database.fetch_df_chunk(CHUNK_VECTORS)):
-                rows += len(chunk)
+            for chunk in column_chunks(self._database, query, parameters):
                 for name, kind in names.items():
-                    chunk[name].to_numpy().astype(kind, copy=False).tofile(files[name])
+                    chunk[name].astype(kind, copy=False).tofile(files[name])
+                rows += len(chunk["symbol_id"])
                 self._on_step(f"bringing into order: {rows:,} events")
         finally:
             for file in files.values():
